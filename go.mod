@@ -1,59 +1,68 @@
 module recpie
 
-go 1.26
+go 1.26.0
 
 require (
-	github.com/VividCortex/ewma v1.2.0 
-	github.com/acarl005/stripansi v0.0.0-20180116102854-5a71ef0e047d 
-	github.com/cenkalti/backoff/v4 v4.3.0 
-	github.com/dlclark/regexp2 v1.12.0 
-	github.com/dustin/go-humanize v1.0.1 
-	github.com/fsnotify/fsnotify v1.9.0 
-	github.com/go-echarts/go-echarts/v2 v2.6.7 
-	github.com/go-viper/mapstructure/v2 v2.4.0 
-	github.com/google/go-cmp v0.7.0 
-	github.com/google/uuid v1.6.0 
-	github.com/hashicorp/golang-lru/v2 v2.0.7 
-	github.com/inconshreveable/mousetrap v1.1.0 
-	github.com/json-iterator/go v1.1.12 
-	github.com/klauspost/compress v1.20.3 
-	github.com/mattn/go-isatty v0.0.24 
-	github.com/mattn/go-runewidth v0.0.16 
-	github.com/modern-go/concurrent v0.0.0-20180306012644-bacd9c7ef1dd 
-	github.com/modern-go/reflect2 v1.0.2 
-	github.com/ncruces/go-strftime v1.0.0 
-	github.com/nikolalohinski/gonja/v2 v2.9.1 
-	github.com/pelletier/go-toml/v2 v2.2.4 
-	github.com/pkg/errors v0.9.1 
-	github.com/remyoudompheng/bigfft v0.0.0-20230129092748-24d4a6f8daec 
-	github.com/rivo/uniseg v0.4.7 
-	github.com/sagikazarmark/locafero v0.11.0 
-	github.com/sashabaranov/go-openai v1.43.0 
-	github.com/sirupsen/logrus v1.9.3 
-	github.com/sourcegraph/conc v0.3.1-0.20240121214520-5f936abd7ae8 
-	github.com/spf13/afero v1.15.0 
-	github.com/spf13/cast v1.10.0 
-	github.com/spf13/cobra v1.10.2 
-	github.com/spf13/pflag v1.0.10 
-	github.com/spf13/viper v1.21.0 
-	github.com/subosito/gotenv v1.6.0 
-	github.com/sugarme/gotch v0.9.1 
-	github.com/vbauerster/mpb/v8 v8.9.3 
-	go.uber.org/goleak v1.3.0 
-	go.yaml.in/yaml/v3 v3.0.6 
-	golang.org/x/exp v0.0.0-20240719175910-8a7402abbf56 
-	golang.org/x/sync v0.24.0 
-	golang.org/x/sys v0.49.0 
-	golang.org/x/term v0.47.0 
-	golang.org/x/text v0.43.0 
-	golang.org/x/time v0.16.0 
-	gonum.org/v1/gonum v0.17.0 
-	google.golang.org/protobuf v1.36.12 
-	gopkg.in/yaml.v3 v3.0.1 
-	honnef.co/go/tools v0.8.2 
-	modernc.org/libc v1.77.1 
-	modernc.org/mathutil v1.7.1 
-	modernc.org/memory v1.12.1 
-	modernc.org/sqlite v1.60.1 
-	pgregory.net/rapid v1.3.0 
+	github.com/VividCortex/ewma v1.2.0
+	github.com/acarl005/stripansi v0.0.0-20180116102854-5a71ef0e047d
+	github.com/cenkalti/backoff/v4 v4.3.0
+	github.com/dlclark/regexp2 v1.12.0
+	github.com/dustin/go-humanize v1.0.1
+	github.com/fsnotify/fsnotify v1.9.0
+	github.com/go-echarts/go-echarts/v2 v2.6.7
+	github.com/go-viper/mapstructure/v2 v2.4.0
+	github.com/google/go-cmp v0.7.0
+	github.com/google/uuid v1.6.0
+	github.com/hashicorp/golang-lru/v2 v2.0.7
+	github.com/inconshreveable/mousetrap v1.1.0
+	github.com/json-iterator/go v1.1.12
+	github.com/klauspost/compress v1.20.3
+	github.com/mattn/go-isatty v0.0.24
+	github.com/mattn/go-runewidth v0.0.16
+	github.com/modern-go/concurrent v0.0.0-20180306012644-bacd9c7ef1dd
+	github.com/modern-go/reflect2 v1.0.2
+	github.com/ncruces/go-strftime v1.0.0
+	github.com/nikolalohinski/gonja/v2 v2.9.1
+	github.com/pelletier/go-toml/v2 v2.2.4
+	github.com/pkg/errors v0.9.1
+	github.com/remyoudompheng/bigfft v0.0.0-20230129092748-24d4a6f8daec
+	github.com/rivo/uniseg v0.4.7
+	github.com/sagikazarmark/locafero v0.11.0
+	github.com/sashabaranov/go-openai v1.43.0
+	github.com/sirupsen/logrus v1.9.3
+	github.com/sourcegraph/conc v0.3.1-0.20240121214520-5f936abd7ae8
+	github.com/spf13/afero v1.15.0
+	github.com/spf13/cast v1.10.0
+	github.com/spf13/cobra v1.10.2
+	github.com/spf13/pflag v1.0.10
+	github.com/spf13/viper v1.21.0
+	github.com/subosito/gotenv v1.6.0
+	github.com/sugarme/gotch v0.9.1
+	github.com/vbauerster/mpb/v8 v8.9.3
+	go.uber.org/goleak v1.3.0
+	go.yaml.in/yaml/v3 v3.0.6
+	golang.org/x/exp v0.0.0-20240719175910-8a7402abbf56
+	golang.org/x/sync v0.24.0
+	golang.org/x/sys v0.49.0
+	golang.org/x/term v0.47.0
+	golang.org/x/text v0.43.0
+	golang.org/x/time v0.16.0
+	gonum.org/v1/gonum v0.17.0
+	google.golang.org/protobuf v1.36.12
+	gopkg.in/yaml.v3 v3.0.1
+	honnef.co/go/tools v0.8.2
+	modernc.org/libc v1.77.1
+	modernc.org/mathutil v1.7.1
+	modernc.org/memory v1.12.1
+	modernc.org/sqlite v1.60.1
+	pgregory.net/rapid v1.3.0
 )
+
+require (
+	github.com/BurntSushi/toml v1.4.1-0.20240526193622-a339e1f7089c // indirect
+	golang.org/x/exp/typeparams v0.0.0-20231108232855-2478ac86f678 // indirect
+	golang.org/x/mod v0.41.0 // indirect
+	golang.org/x/tools v0.51.0 // indirect
+)
+
+tool honnef.co/go/tools/cmd/staticcheck
