@@ -1,0 +1,140 @@
+// Package config resolves what a run does: defaults ← preset ← file ← RECPIE_* environment ← flags.
+//
+// viper merges the layers (key delimiter "::", so that names with dots stay whole). Before merging, a file is checked on its YAML
+// node tree, which knows lines: an unknown key is an error that names file, line and the nearest right key. Only cmd reads this
+// package; it hands every other package a small settings struct of its own.
+package config
+
+import "time"
+
+// Config is everything a run can be told. The yaml/viper key of a field is its `key` tag.
+type Config struct {
+	Preset       string      `key:"preset" doc:"model preset: embedded, llama-3.1-8b, llama-3-8b, mixtral-8x7b, vicuna-7b, qwen2-7b, gpt2"`
+	Run          string      `key:"run" doc:"run directory; an interrupted run continues from it"`
+	Seed         int64       `key:"seed" doc:"seed of everything random"`
+	Explanations string      `key:"explanations" doc:"on, or off to train the network alone"`
+	Data         Data        `key:"data"`
+	LM           LM          `key:"lm"`
+	Inference    Inference   `key:"inference"`
+	Training     Training    `key:"training"`
+	Publish      Publish     `key:"publish"`
+	Prompts      Prompts     `key:"prompts"`
+	Policy       Policy      `key:"policy"`
+	Recommender  Recommender `key:"recommender"`
+	Encoder      Encoder     `key:"encoder"`
+}
+
+// Data says which records are used.
+type Data struct {
+	Path        string `key:"path" doc:"folder with dataset.yaml and CSV files, or RecBole atomic files; ml-100k names the cached MovieLens 100K"`
+	SamplePairs int    `key:"sample_pairs" doc:"explain the records of users drawn by seed until this many pairs are reached; 0 explains all"`
+	MinRecords  int    `key:"min_records" doc:"users with fewer rated records are left out (the protocol says 5)"`
+}
+
+// LM describes the embedded language model. Dir, when set, is a Hugging Face folder that replaces the warmed-up one.
+type LM struct {
+	Dir           string  `key:"dir" doc:"Hugging Face folder of a model to serve; empty warms up a small GPT-2 on the training records"`
+	Layers        int     `key:"layers" doc:"transformer blocks of the warmed-up model"`
+	Hidden        int     `key:"hidden" doc:"width of the warmed-up model"`
+	Heads         int     `key:"heads" doc:"attention heads of the warmed-up model"`
+	Vocabulary    int     `key:"vocabulary" doc:"tokens of the byte-level BPE trained on the training records"`
+	Context       int     `key:"context" doc:"longest prompt plus answer, tokens"`
+	WarmupSteps   int     `key:"warmup_steps" doc:"supervised steps on best-three and worst-three sentences"`
+	WarmupBatch   int     `key:"warmup_batch" doc:"sentences per warm-up step"`
+	WarmupRate    float64 `key:"warmup_rate" doc:"peak learning rate of the warm-up"`
+	WarmupSamples int     `key:"warmup_samples" doc:"training records whose sentences the warm-up sees"`
+	Threads       int     `key:"threads" doc:"threads of the tensor library; 0 uses all cores"`
+}
+
+// Endpoint is one inference server.
+type Endpoint struct {
+	URL    string `key:"url" doc:"base URL, as http://host:8000"`
+	KeyEnv string `key:"key_env" doc:"name of the environment variable that holds the API key"`
+}
+
+// Inference says who writes the explanations. Without endpoints the embedded server does.
+type Inference struct {
+	Endpoints   []Endpoint    `key:"endpoints" doc:"inference servers speaking vLLM's API; empty starts the embedded one"`
+	Model       string        `key:"model" doc:"served model name"`
+	Concurrency int           `key:"concurrency" doc:"requests in flight"`
+	MaxTokens   int           `key:"max_tokens" doc:"longest explanation, tokens"`
+	SoftPrompts bool          `key:"soft_prompts" doc:"send user embeddings as soft prompts (the server must accept prompt_embeds)"`
+	Timeout     time.Duration `key:"timeout" doc:"longest wait for one answer"`
+	CacheSize   int           `key:"cache_size" doc:"repeated prompts answered from memory"`
+}
+
+// Training says who trains the adapter. Without a URL the embedded server does; frozen leaves the language model as it is.
+type Training struct {
+	URL    string `key:"url" doc:"adapter-training server (Tinker REST API); empty uses the embedded one"`
+	KeyEnv string `key:"key_env" doc:"name of the environment variable that holds the API key"`
+	Model  string `key:"model" doc:"base model name at the training server; empty takes inference.model"`
+	Frozen bool   `key:"frozen" doc:"keep the language model as it is: no policy steps"`
+	Rank   int    `key:"rank" doc:"LoRA rank"`
+}
+
+// Publish says where adapter versions are written and where the inference servers see them.
+type Publish struct {
+	LocalDir  string `key:"local_dir" doc:"folder this machine writes adapter versions to; empty is adapters/ in the run directory"`
+	ServerDir string `key:"server_dir" doc:"the same folder as the inference servers see it; empty is local_dir"`
+}
+
+// Prompts says what the language model is told.
+type Prompts struct {
+	History     int  `key:"history" doc:"past items in a prompt, at most"`
+	TokenBudget int  `key:"token_budget" doc:"longest prompt, tokens"`
+	Taste       bool `key:"taste" doc:"tell the user's taste per term of the candidate"`
+	Opinions    bool `key:"opinions" doc:"tell other reviewers' opinion per term of the candidate"`
+}
+
+// Policy holds the PPO settings. The paper gives none; these are our choices.
+type Policy struct {
+	Rounds         int     `key:"rounds" doc:"alternations of policy and recommender (K)"`
+	Steps          int     `key:"steps" doc:"PPO steps per round (S)"`
+	Pairs          int     `key:"pairs" doc:"(user, item) pairs per PPO step"`
+	Group          int     `key:"group" doc:"alternatives sampled per pair"`
+	Credit         string  `key:"credit" doc:"pair: both sentences get the pair's advantage; side: each gets its counterfactual gain"`
+	Epochs         int     `key:"epochs" doc:"passes over a step's samples"`
+	Minibatch      int     `key:"minibatch" doc:"sentences per optimizer step"`
+	LearningRate   float64 `key:"learning_rate" doc:"AdamW rate of the adapter"`
+	ProjectionRate float64 `key:"projection_rate" doc:"Adam rate of the soft-prompt projection; 0 keeps it frozen"`
+	Clip           float64 `key:"clip" doc:"PPO clip range ε"`
+	KL             float64 `key:"kl" doc:"weight β of the per-token KL to the reference at the start"`
+	KLTarget       float64 `key:"kl_target" doc:"KL the adaptive weight aims at, nats per sentence"`
+	FormatPenalty  float64 `key:"format_penalty" doc:"subtracted from the advantage of a sentence that breaks the format"`
+	Temperature    float64 `key:"temperature" doc:"sampling temperature of the alternatives"`
+	Validation     int     `key:"validation" doc:"validation pairs whose mean reward is followed over the rounds"`
+}
+
+// Recommender holds the network's settings.
+type Recommender struct {
+	Loss        string  `key:"loss" doc:"mse on the rating, or bce on the label"`
+	Dim         int     `key:"dim" doc:"width of the six tokens"`
+	LR          float64 `key:"learning_rate" doc:"AdamW rate"`
+	WeightDecay float64 `key:"weight_decay" doc:"weight decay of all but the id tables"`
+	Dropout     float64 `key:"dropout" doc:"dropout of the hidden layers"`
+	Batch       int     `key:"batch" doc:"records per step; 0 chooses by the size of the data"`
+	Epochs      int     `key:"epochs" doc:"epochs at most"`
+	Patience    int     `key:"patience" doc:"epochs without a gain on validation before stopping"`
+	Seeds       int     `key:"seeds" doc:"networks trained per compared system; their mean and standard error are reported"`
+	Folds       int     `key:"folds" doc:"folds of the cross-fitted network that computes rewards"`
+}
+
+// Encoder says what turns sentences into vectors.
+type Encoder struct {
+	Dir string `key:"dir" doc:"folder with a MiniLM-like BERT (config.json, model.safetensors, tokenizer.json); empty is the cached MiniLM"`
+}
+
+// Default returns the settings of a full embedded run.
+func Default() Config {
+	return Config{
+		Preset: "embedded", Run: "runs/run", Seed: 1, Explanations: "on",
+		Data:      Data{Path: "ml-100k", SamplePairs: 3000, MinRecords: 5},
+		LM:        LM{Layers: 4, Hidden: 192, Heads: 6, Vocabulary: 2048, Context: 512, WarmupSteps: 160, WarmupBatch: 48, WarmupRate: 2e-3, WarmupSamples: 4000},
+		Inference: Inference{Model: "recpie-embedded", Concurrency: 64, MaxTokens: 64, SoftPrompts: true, Timeout: 2 * time.Minute, CacheSize: 4096},
+		Training:  Training{Rank: 16},
+		Prompts:   Prompts{History: 5, TokenBudget: 384, Taste: true, Opinions: true},
+		Policy: Policy{Rounds: 2, Steps: 12, Pairs: 8, Group: 4, Credit: "pair", Epochs: 1, Minibatch: 32, LearningRate: 1e-4, ProjectionRate: 1e-3,
+			Clip: 0.2, KL: 0.05, KLTarget: 3, FormatPenalty: 0.5, Temperature: 1, Validation: 256},
+		Recommender: Recommender{Loss: "mse", Dim: 64, LR: 1e-3, WeightDecay: 1e-3, Dropout: 0.3, Epochs: 20, Patience: 4, Seeds: 3, Folds: 2},
+	}
+}

@@ -1,0 +1,153 @@
+package config
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"pgregory.net/rapid"
+)
+
+func file(t *testing.T, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "recpie.yaml")
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestNothingGivenIsTheDefault(t *testing.T) {
+	c, err := Load(Sources{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(Default(), *c); d != "" {
+		t.Error(d)
+	}
+}
+
+func TestLaterLayersWin(t *testing.T) {
+	path := file(t, "preset: llama-3.1-8b\nseed: 5\ninference:\n  concurrency: 9\n  timeout: 30s\n  endpoints:\n    - url: http://a:8000\n      key_env: A_KEY\n    - url: https://b\npolicy: {rounds: 3, kl: 0.5}\n")
+	c, err := Load(Sources{
+		File:  path,
+		Env:   []string{"RECPIE_SEED=6", "RECPIE_POLICY_KL=0.25", "RECPIE_CACHE=/x", "OTHER=1", "RECPIE_INFERENCE_SOFT_PROMPTS=false"},
+		Flags: map[string]any{"seed": 7},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Default()
+	want.Preset, want.Seed = "llama-3.1-8b", 7
+	want.Data.SamplePairs = 0
+	want.Inference.Model = "meta-llama/Llama-3.1-8B-Instruct"
+	want.Inference.Concurrency, want.Inference.Timeout, want.Inference.SoftPrompts = 9, 30*time.Second, false
+	want.Inference.Endpoints = []Endpoint{{URL: "http://a:8000", KeyEnv: "A_KEY"}, {URL: "https://b"}}
+	want.Prompts.History, want.Prompts.TokenBudget = 10, 3000
+	want.Policy.Rounds, want.Policy.KL = 3, 0.25
+	want.Policy.Steps, want.Policy.Pairs, want.Policy.LearningRate, want.Policy.KLTarget = 50, 16, 1e-5, 6
+	if d := cmp.Diff(want, *c); d != "" {
+		t.Error(d)
+	}
+}
+
+func TestEveryPresetIsValid(t *testing.T) {
+	for _, name := range Presets() {
+		src := Sources{Flags: map[string]any{"preset": name}}
+		if name != "embedded" {
+			src.File = file(t, "inference: {endpoints: [{url: 'http://localhost:8000'}]}\n")
+		}
+		if _, err := Load(src); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestErrorsNameThePlaceAndTheRemedy(t *testing.T) {
+	for _, c := range []struct{ name, text, want string }{
+		{"unknown key", "seed: 1\npolicy:\n  round: 3\n", "recpie.yaml:3: unknown key policy.round, did you mean policy.rounds?"},
+		{"unknown section", "polcy:\n  rounds: 3\n", "recpie.yaml:1: unknown key polcy"},
+		{"wrong kind", "\nseed: many\n", `recpie.yaml:2: seed: "many" is not of kind int`},
+		{"bool", "prompts:\n  taste: 3\n", "recpie.yaml:2: prompts.taste"},
+		{"duration", "inference:\n  timeout: 5\n", "recpie.yaml:2: inference.timeout"},
+		{"map for a value", "seed:\n  a: 1\n", "recpie.yaml:2: seed must be a single value"},
+		{"value for a map", "policy: 3\n", "recpie.yaml:1: policy must hold key: value lines"},
+		{"doubled", "seed: 1\nseed: 2\n", "recpie.yaml:2: key seed appears twice"},
+		{"endpoint key", "inference:\n  endpoints:\n    - uri: http://x\n", "recpie.yaml:3: unknown key uri in inference.endpoints, did you mean url?"},
+		{"endpoints no list", "inference:\n  endpoints: http://x\n", "recpie.yaml:2: inference.endpoints must be a list"},
+		{"unknown preset", "preset: lama-3-8b\n", `unknown preset "lama-3-8b", did you mean llama-3-8b?`},
+		{"range", "policy: {clip: 1.5}\n", "policy.clip: 1.5 is not between 0 and 1"},
+		{"two faults", "policy: {clip: 1.5}\ndata: {min_records: 1}\n", "data.min_records: 1 is below 2"},
+		{"address", "inference: {endpoints: [{url: 'ftp://x'}]}\n", `inference.endpoints[0]: "ftp://x" is not an http or https address`},
+		{"yaml", "a: [\n", "recpie.yaml: yaml"},
+		{"budget", "prompts: {token_budget: 5000}\n", "more than lm.context"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			_, err := Load(Sources{File: file(t, c.text)})
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("err = %v\nwant %q in it", err, c.want)
+			}
+		})
+	}
+	if _, err := Load(Sources{File: "no/such.yaml"}); err == nil || !strings.Contains(err.Error(), "no such file") {
+		t.Errorf("missing file: %v", err)
+	}
+	if _, err := Load(Sources{Env: []string{"RECPIE_SEED=x"}}); err == nil || !strings.Contains(err.Error(), "RECPIE_SEED") {
+		t.Errorf("bad environment: %v", err)
+	}
+	if _, err := Load(Sources{Flags: map[string]any{"sede": 1}}); err == nil || !strings.Contains(err.Error(), "did you mean seed?") {
+		t.Errorf("bad flag: %v", err)
+	}
+}
+
+func TestSecretsInAnAddressAreRefusedAndNotShown(t *testing.T) {
+	for _, text := range []string{"training: {url: 'https://me:hunter2@host'}\n", "training: {url: 'ftp://me:hunter2@host'}\n", "training: {url: 'https://h', key_env: 'hunter2 hunter2'}\n"} {
+		_, err := Load(Sources{File: file(t, text)})
+		if err == nil || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s gave %v", text, err)
+		}
+	}
+}
+
+func TestYAMLReadsBack(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		c := Default()
+		c.Seed = rapid.Int64Range(0, 1<<40).Draw(rt, "seed")
+		c.Policy.KL = rapid.Float64Range(0, 10).Draw(rt, "kl")
+		c.Run = rapid.StringMatching(`[a-z0-9:#'" _-]{1,20}[a-z]`).Draw(rt, "run")
+		c.Prompts.Taste = rapid.Bool().Draw(rt, "taste")
+		if rapid.Bool().Draw(rt, "endpoints") {
+			c.Inference.Endpoints = []Endpoint{{URL: "http://h:1", KeyEnv: "K"}}
+		}
+		b, err := c.YAML()
+		if err != nil {
+			rt.Fatal(err)
+		}
+		got, err := Load(Sources{File: file(t, string(b))})
+		if err != nil {
+			rt.Fatalf("%v\n%s", err, b)
+		}
+		if d := cmp.Diff(c, *got, cmpopts.EquateEmpty()); d != "" {
+			rt.Fatal(d)
+		}
+	})
+}
+
+func FuzzLoad(f *testing.F) {
+	f.Add("seed: 1\n")
+	f.Add("policy: {rounds: 3}\ninference: {endpoints: [{url: 'http://x'}]}\n")
+	f.Add("? [a]\n: b\n")
+	f.Add("a: &x [*x]\n")
+	dir := f.TempDir()
+	f.Fuzz(func(t *testing.T, text string) {
+		path := filepath.Join(dir, "f.yaml")
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		_, _ = Load(Sources{File: path})
+	})
+}

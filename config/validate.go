@@ -1,0 +1,111 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+
+	"recpie/internal/fault"
+)
+
+var envName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+
+// validate checks values against each other and against what can work; every fault found is reported, not just the first.
+func (c *Config) validate() error {
+	var errs []error
+	bad := func(key, format string, args ...any) {
+		errs = append(errs, fmt.Errorf("%s: %s", key, fmt.Sprintf(format, args...)))
+	}
+	oneOf := func(key, val string, allowed ...string) {
+		if !slices.Contains(allowed, val) {
+			bad(key, "%q is not one of %q", val, allowed)
+		}
+	}
+	atLeast := func(key string, val, low int) {
+		if val < low {
+			bad(key, "%d is below %d", val, low)
+		}
+	}
+	positive := func(key string, val float64) {
+		if !(val > 0) {
+			bad(key, "%g is not above 0", val)
+		}
+	}
+	oneOf("explanations", c.Explanations, "on", "off")
+	oneOf("recommender.loss", c.Recommender.Loss, "mse", "bce")
+	oneOf("policy.credit", c.Policy.Credit, "pair", "side")
+	if c.Run == "" {
+		bad("run", "no run directory")
+	}
+	if c.Data.Path == "" {
+		bad("data.path", "no data: name a folder, or ml-100k")
+	}
+	atLeast("data.sample_pairs", c.Data.SamplePairs, 0)
+	atLeast("data.min_records", c.Data.MinRecords, 2)
+	for _, x := range []struct {
+		key string
+		val int
+	}{
+		{"lm.layers", c.LM.Layers}, {"lm.hidden", c.LM.Hidden}, {"lm.heads", c.LM.Heads}, {"lm.warmup_batch", c.LM.WarmupBatch}, {"lm.warmup_samples", c.LM.WarmupSamples},
+		{"inference.concurrency", c.Inference.Concurrency}, {"inference.max_tokens", c.Inference.MaxTokens},
+		{"training.rank", c.Training.Rank}, {"policy.steps", c.Policy.Steps}, {"policy.pairs", c.Policy.Pairs}, {"policy.epochs", c.Policy.Epochs},
+		{"policy.minibatch", c.Policy.Minibatch}, {"policy.validation", c.Policy.Validation}, {"recommender.epochs", c.Recommender.Epochs}, {"recommender.dim", c.Recommender.Dim},
+		{"recommender.patience", c.Recommender.Patience}, {"recommender.seeds", c.Recommender.Seeds},
+	} {
+		atLeast(x.key, x.val, 1)
+	}
+	atLeast("policy.rounds", c.Policy.Rounds, 0)
+	atLeast("lm.warmup_steps", c.LM.WarmupSteps, 0)
+	atLeast("lm.threads", c.LM.Threads, 0)
+	atLeast("prompts.history", c.Prompts.History, 0)
+	atLeast("recommender.folds", c.Recommender.Folds, 2)
+	atLeast("lm.vocabulary", c.LM.Vocabulary, 300)
+	if c.LM.Heads > 0 && c.LM.Hidden%c.LM.Heads != 0 {
+		bad("lm.hidden", "%d is not a multiple of lm.heads (%d)", c.LM.Hidden, c.LM.Heads)
+	}
+	if len(c.Inference.Endpoints) == 0 && c.Prompts.TokenBudget+c.Inference.MaxTokens > c.LM.Context {
+		bad("prompts.token_budget", "%d plus inference.max_tokens (%d) is more than lm.context (%d)", c.Prompts.TokenBudget, c.Inference.MaxTokens, c.LM.Context)
+	}
+	if c.Policy.Group < 2 && c.Policy.Credit == "pair" && c.Policy.Rounds > 0 {
+		bad("policy.group", "%d: the advantage compares alternatives of one pair, so at least 2 are needed", c.Policy.Group)
+	}
+	for key, val := range map[string]float64{"policy.learning_rate": c.Policy.LearningRate, "policy.kl_target": c.Policy.KLTarget, "policy.temperature": c.Policy.Temperature, "recommender.learning_rate": c.Recommender.LR} {
+		positive(key, val)
+	}
+	if c.Policy.Clip <= 0 || c.Policy.Clip >= 1 {
+		bad("policy.clip", "%g is not between 0 and 1", c.Policy.Clip)
+	}
+	if c.Recommender.Dropout < 0 || c.Recommender.Dropout >= 1 {
+		bad("recommender.dropout", "%g is not in [0, 1)", c.Recommender.Dropout)
+	}
+	address := func(key, raw, env string) {
+		u, err := url.Parse(raw)
+		if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
+			bad(key, "%q is not an http or https address", redacted(u))
+		} else if u.User != nil {
+			bad(key, "credentials in an address end up in logs: put the key into an environment variable and name it in key_env")
+		}
+		if env != "" && !envName.MatchString(env) {
+			bad(key, "key_env must be the name of an environment variable, not a key")
+		}
+	}
+	for i, e := range c.Inference.Endpoints {
+		address(fmt.Sprintf("inference.endpoints[%d]", i), e.URL, e.KeyEnv)
+	}
+	if c.Training.URL != "" {
+		address("training.url", c.Training.URL, c.Training.KeyEnv)
+	}
+	slices.SortFunc(errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
+	return fault.New(fault.Fatal, "config", errors.Join(errs...))
+}
+
+// redacted shows an address without what may be secret in it.
+func redacted(u *url.URL) string {
+	if u == nil {
+		return "(unreadable)"
+	}
+	return u.Scheme + "://" + u.Host
+}
