@@ -1,0 +1,160 @@
+package torch
+
+import (
+	"unsafe"
+
+	lib "github.com/sugarme/gotch/libtch"
+)
+
+/*
+#include "shim.h"
+*/
+import "C"
+
+// MatMul is the matrix product, with PyTorch's rules for vectors and batches.
+func (s *Scope) MatMul(a, b *Tensor) *Tensor { return s.binary("matmul", lib.AtgMatmul, a, b) }
+
+// Bmm is the matrix product of two batches, [B,n,m] and [B,m,p].
+func (s *Scope) Bmm(a, b *Tensor) *Tensor { return s.binary("bmm", lib.AtgBmm, a, b) }
+
+// Linear returns x·wᵀ + b for x [..., in], w [out, in] and b [out] or nil.
+func (s *Scope) Linear(x, w, b *Tensor) *Tensor {
+	if b == nil {
+		return s.run("linear", func(out *lib.Ctensor) { lib.AtgLinear(out, x.c, w.c, nil) }, x, w)
+	}
+	return s.run("linear", func(out *lib.Ctensor) { lib.AtgLinear(out, x.c, w.c, b.c) }, x, w, b)
+}
+
+// Embedding returns the rows of weight [V, d] that idx names: [shape of idx..., d]. Its gradient is as large as the
+// table; see Adam.Lookup for tables where that is too much.
+func (s *Scope) Embedding(weight, idx *Tensor) *Tensor {
+	return s.run("embedding", func(out *lib.Ctensor) { lib.AtgEmbedding(out, weight.c, idx.c, -1, 0, 0) }, weight, idx)
+}
+
+// LayerNorm normalises over the last dimension; w and b (of its size) may be nil.
+func (s *Scope) LayerNorm(x, w, b *Tensor, eps float64) *Tensor {
+	operands := []*Tensor{x}
+	var wc, bc lib.Ctensor
+	if w != nil {
+		operands, wc = append(operands, w), w.c
+	}
+	if b != nil {
+		operands, bc = append(operands, b), b.c
+	}
+	if s.ready("layer_norm", operands...) && len(x.Shape()) == 0 {
+		s.failOp("layer_norm", "needs at least one dimension", operands...)
+	}
+	return s.run("layer_norm", func(out *lib.Ctensor) {
+		lib.AtgLayerNorm(out, x.c, []int64{x.Dim(-1)}, 1, wc, bc, eps, 1)
+	}, operands...)
+}
+
+// Softmax returns exp(t)/Σexp(t) along one dimension.
+func (s *Scope) Softmax(t *Tensor, dim int64) *Tensor {
+	return s.run("softmax", func(out *lib.Ctensor) { lib.AtgSoftmax(out, t.c, dim, sameType) }, t)
+}
+
+// LogSoftmax returns log(softmax(t)) along one dimension.
+func (s *Scope) LogSoftmax(t *Tensor, dim int64) *Tensor {
+	return s.run("log_softmax", func(out *lib.Ctensor) { lib.AtgLogSoftmax(out, t.c, dim, sameType) }, t)
+}
+
+// Dropout sets elements to zero with probability p and scales the others by 1/(1−p); it does nothing unless train.
+func (s *Scope) Dropout(x *Tensor, p float64, train bool) *Tensor {
+	return s.run("dropout", func(out *lib.Ctensor) { lib.AtgDropout(out, x.c, p, flag(train)) }, x)
+}
+
+// Attention returns softmax(q·kᵀ·scale + mask)·v for q [B,H,Lq,d], k and v [B,H,Lk,d]; scale 0 means 1/√d.
+// A mask broadcasts to [B,H,Lq,Lk]: bool, true where attention is allowed, or float, added. Causal attention is
+// aligned at the end: query i of Lq sees the keys 0 … i+Lk−Lq, as a continuation with cached keys needs. Without a
+// mask, and causal only for Lq = Lk, the fused kernel runs, which never forms the Lq×Lk matrix.
+func (s *Scope) Attention(q, k, v, mask *Tensor, causal bool, scale float64) *Tensor {
+	const op = "attention"
+	if !s.ready(op, q, k, v) {
+		return nil
+	}
+	if msg := attentionFault(q.Shape(), k.Shape(), v.Shape()); msg != "" {
+		s.failOp(op, msg, q, k, v)
+		return nil
+	}
+	lq, lk := q.Dim(-2), k.Dim(-2)
+	if causal && (lq != lk || mask != nil) {
+		if lq > lk {
+			s.failOp(op, "causal attention needs at least as many keys as queries", q, k, v)
+			return nil
+		}
+		if mask != nil && mask.DType() != Bool {
+			s.failOp(op, "causal takes no mask or a bool mask", q, k, v, mask)
+			return nil
+		}
+		earlier := s.Tril(s.Ones(Bool, lq, lk), lk-lq)
+		if mask != nil {
+			earlier = s.LogicalAnd(mask, earlier)
+		}
+		mask, causal = earlier, false
+	}
+	hasScale := flag(scale != 0)
+	if mask == nil {
+		return s.shim(op, func(err **C.char) unsafe.Pointer {
+			return C.recpie_attention(unsafe.Pointer(q.c), unsafe.Pointer(k.c), unsafe.Pointer(v.c),
+				C.int(flag(causal)), C.double(scale), C.int(hasScale), err)
+		}, q, k, v)
+	}
+	return s.run(op, func(out *lib.Ctensor) {
+		lib.AtgScaledDotProductAttention(out, q.c, k.c, v.c, mask.c, 0, 0, scale, int(1-hasScale))
+	}, q, k, v, mask)
+}
+
+// attentionFault says what is wrong with the operands' shapes; the fused kernel divides by some of the sizes.
+func attentionFault(q, k, v []int64) string {
+	if len(q) != 4 || len(k) != 4 || len(v) != 4 {
+		return "q, k and v need four dimensions: batch, heads, length, size"
+	}
+	for i := range q {
+		switch {
+		case q[i] == 0 || k[i] == 0 || v[i] == 0:
+			return "a dimension is empty"
+		case i < 2 && (q[i] != k[i] || q[i] != v[i]):
+			return "q, k and v differ in batch or heads"
+		}
+	}
+	switch {
+	case k[2] != v[2]:
+		return "k and v differ in length"
+	case q[3] != k[3]:
+		return "q and k differ in size"
+	}
+	return ""
+}
+
+// Multinomial draws n indices per row of probs [..., V] with replacement, in proportion to the (non-negative) values.
+func (s *Scope) Multinomial(probs *Tensor, n int64) *Tensor {
+	return s.run("multinomial", func(out *lib.Ctensor) { lib.AtgMultinomial(out, probs.c, n, 1) }, probs)
+}
+
+const (
+	perElement = 0 // libtch's numbers for the reduction of a loss
+	meanOfAll  = 1
+)
+
+// MSE returns the mean of (a − b)².
+func (s *Scope) MSE(a, b *Tensor) *Tensor {
+	return s.run("mse", func(out *lib.Ctensor) { lib.AtgMseLoss(out, a.c, b.c, meanOfAll) }, a, b)
+}
+
+// BCEWithLogits returns the mean of −y·log σ(x) − (1−y)·log(1−σ(x)).
+func (s *Scope) BCEWithLogits(x, y *Tensor) *Tensor {
+	return s.run("bce_with_logits", func(out *lib.Ctensor) {
+		lib.AtgBinaryCrossEntropyWithLogits(out, x.c, y.c, nil, nil, meanOfAll)
+	}, x, y)
+}
+
+// IgnoredTarget is the target that LogProbOf answers with 0 and no gradient.
+const IgnoredTarget = -100
+
+// LogProbOf returns log softmax(logits)[i, targets[i]] for logits [N,V] and int64 targets [N]: shape [N].
+func (s *Scope) LogProbOf(logits, targets *Tensor) *Tensor {
+	return s.Neg(s.run("log_prob_of", func(out *lib.Ctensor) {
+		lib.AtgCrossEntropyLoss(out, logits.c, targets.c, nil, perElement, IgnoredTarget, 0)
+	}, logits, targets))
+}

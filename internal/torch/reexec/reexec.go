@@ -1,0 +1,29 @@
+// Package reexec restarts the program with the environment that libtorch's thread pool needs.
+//
+// OpenMP reads OMP_WAIT_POLICY when its library is loaded, before main. With the default, idle threads spin: on a busy
+// machine two of them slow small operations down tenfold. The package itself does not load libtorch.
+package reexec
+
+import (
+	"os"
+	"syscall"
+)
+
+const variable = "OMP_WAIT_POLICY"
+
+// Ensure sets OMP_WAIT_POLICY=passive and replaces the process by the same program with the same arguments, unless the
+// variable is set already, to whatever value. It is called first in main and in TestMain. When the program cannot be
+// started again it goes on as it is: it works, only slower.
+func Ensure() {
+	if _, set := os.LookupEnv(variable); set {
+		return
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		return
+	}
+	if os.Setenv(variable, "passive") != nil {
+		return
+	}
+	_ = syscall.Exec(exe, os.Args, os.Environ()) // returns only when it failed
+}
