@@ -1,0 +1,116 @@
+package evaluate
+
+import (
+	"bytes"
+	"html/template"
+	"image/color"
+
+	"gonum.org/v1/plot"
+	"gonum.org/v1/plot/plotter"
+	"gonum.org/v1/plot/vg"
+	"gonum.org/v1/plot/vg/draw"
+	"gonum.org/v1/plot/vg/vgsvg"
+)
+
+var (
+	blue   = color.RGBA{R: 0x1f, G: 0x6f, B: 0xb4, A: 0xff}
+	orange = color.RGBA{R: 0xe0, G: 0x7b, B: 0x1a, A: 0xff}
+	grey   = color.RGBA{R: 0x99, G: 0x99, B: 0x99, A: 0xff}
+)
+
+// line draws one curve over steps 1..n; marks are drawn as vertical grey lines (where a round begins).
+func line(title, unit string, ys []float64, marks []float64) (template.HTML, error) {
+	p := plot.New()
+	p.Title.Text, p.X.Label.Text, p.Y.Label.Text = title, "PPO step", unit
+	pts := make(plotter.XYs, len(ys))
+	for i, y := range ys {
+		pts[i] = plotter.XY{X: float64(i + 1), Y: y}
+	}
+	l, dots, err := plotter.NewLinePoints(pts)
+	if err != nil {
+		return "", err
+	}
+	l.Color, dots.Color = blue, blue
+	dots.Shape, dots.Radius = draw.CircleGlyph{}, vg.Points(1.6)
+	p.Add(plotter.NewGrid(), l, dots)
+	lo, hi := p.Y.Min, p.Y.Max
+	for _, x := range marks {
+		m, err := plotter.NewLine(plotter.XYs{{X: x, Y: lo}, {X: x, Y: hi}})
+		if err != nil {
+			return "", err
+		}
+		m.Color = grey
+		p.Add(m)
+	}
+	return svg(p)
+}
+
+// bars draws the test RMSE of the compared systems with their standard errors over seeds.
+func bars(names []string, mean, se []float64) (template.HTML, error) {
+	p := plot.New()
+	p.Title.Text, p.Y.Label.Text = "Test error (lower is better)", "RMSE on [0,1]"
+	pts := errPoints{XYs: make(plotter.XYs, len(mean)), YErrors: make(plotter.YErrors, len(mean))}
+	for i := range mean {
+		pts.XYs[i] = plotter.XY{X: float64(i), Y: mean[i]}
+		pts.YErrors[i].Low, pts.YErrors[i].High = se[i], se[i]
+	}
+	s, err := plotter.NewScatter(pts.XYs)
+	if err != nil {
+		return "", err
+	}
+	s.Color, s.Shape, s.Radius = blue, draw.CircleGlyph{}, vg.Points(4)
+	e, err := plotter.NewYErrorBars(pts)
+	if err != nil {
+		return "", err
+	}
+	e.Color = blue
+	p.Add(plotter.NewGrid(), s, e)
+	p.NominalX(names...)
+	p.X.Tick.Label.Rotation = 0.35
+	p.X.Tick.Label.XAlign = draw.XRight
+	return svg(p)
+}
+
+type errPoints struct {
+	plotter.XYs
+	plotter.YErrors
+}
+
+// histogram draws the attention to the positive (blue) and the negative (orange) explanation: the paper's Fig. 6.
+func histogram(title string, pos, neg []float64) (template.HTML, error) {
+	p := plot.New()
+	p.Title.Text, p.X.Label.Text, p.Y.Label.Text = title, "mean attention", "records"
+	for _, side := range []struct {
+		name string
+		xs   []float64
+		c    color.RGBA
+	}{{"positive explanation", pos, blue}, {"negative explanation", neg, orange}} {
+		h, err := plotter.NewHist(plotter.Values(side.xs), 24)
+		if err != nil {
+			return "", err
+		}
+		fill := side.c
+		fill.A = 0x80
+		fill.R, fill.G, fill.B = fill.R/2, fill.G/2, fill.B/2 // alpha-premultiplied
+		h.FillColor = fill
+		h.LineStyle.Color = side.c
+		p.Add(h)
+		p.Legend.Add(side.name, h)
+	}
+	p.Legend.Top = true
+	return svg(p)
+}
+
+func svg(p *plot.Plot) (template.HTML, error) {
+	c := vgsvg.New(vg.Points(420), vg.Points(250))
+	p.Draw(draw.New(c))
+	var b bytes.Buffer
+	if _, err := c.WriteTo(&b); err != nil {
+		return "", err
+	}
+	s := b.Bytes()
+	if i := bytes.Index(s, []byte("<svg")); i > 0 {
+		s = s[i:] // without the XML prologue it stands inside a page
+	}
+	return template.HTML(s), nil // drawn from numbers and our own titles: no text of users or models is in it
+}
