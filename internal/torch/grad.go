@@ -9,6 +9,9 @@ import "unsafe"
 
 // resetGrad drops t's gradient.
 func resetGrad(t *Tensor) error {
+	if !t.ok() {
+		return &Error{Op: "zero_grad", Operands: t.String(), Msg: "the tensor is nil or was freed"}
+	}
 	var msg *C.char
 	C.recpie_reset_grad(unsafe.Pointer(t.c), &msg)
 	if msg != nil {
@@ -19,6 +22,9 @@ func resetGrad(t *Tensor) error {
 
 // gradView returns t's gradient without copying, nil when there is none. It is valid until the next change of it.
 func gradView(t *Tensor) ([]float32, error) {
+	if !t.ok() {
+		return nil, &Error{Op: "grad", Operands: t.String(), Msg: "the tensor is nil or was freed"}
+	}
 	var msg *C.char
 	var n C.int64_t
 	p := C.recpie_grad(unsafe.Pointer(t.c), &n, &msg)
