@@ -1,0 +1,43 @@
+package progress
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestPlainLinesComeInTimeAndKnowTheRest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var b bytes.Buffer
+		r := New(&b)
+		task := r.Start("explain", 100, 20)
+		for range 40 {
+			time.Sleep(time.Second)
+			task.Add(1)
+		}
+		task.Done("40 new")
+		r.Close()
+		want := strings.Join([]string{
+			"explain: 20 of 100, continuing",
+			"explain: 30 of 100, 1m10s left",
+			"explain: 40 of 100, 1m0s left",
+			"explain: 50 of 100, 50s left",
+			"explain: 60 of 100, 40s left",
+			"explain done in 40s: 40 new",
+		}, "\n") + "\n"
+		if b.String() != want {
+			t.Errorf("got\n%swant\n%s", b.String(), want)
+		}
+	})
+}
+
+func TestNilReporterIsSilent(t *testing.T) {
+	var r *Reporter
+	task := r.Start("x", 1, 0)
+	task.Add(1)
+	task.Done("")
+	r.Printf("x")
+	r.Close()
+}
