@@ -1,0 +1,160 @@
+package terms
+
+import (
+	"hash/fnv"
+	"math"
+
+	"recpie/internal/dataset"
+)
+
+// Source says what the vocabulary is made of.
+type Source int
+
+// Sources. Auto takes metadata when the items carry at least 1.5 shared categories or decades on average, or when there are no reviews.
+const (
+	Auto Source = iota
+	Metadata
+	Reviews
+)
+
+// Options varies Build. The zero value is sound.
+type Options struct {
+	Source   Source
+	Folds    int     // K of the cross-fitting, 0 = 20
+	Max      int     // most candidate terms of a record, 0 = 8
+	Words    int     // size of a vocabulary mined from reviews, 0 = 40
+	Shrink   float64 // records' worth of the prior in tastes and opinions, 0 = 3
+	FoldSeed int64   // of the assignment of records to folds
+}
+
+func (o Options) withDefaults() Options {
+	if o.Folds <= 1 {
+		o.Folds = 20
+	}
+	if o.Max <= 0 {
+		o.Max = 8
+	}
+	if o.Words <= 0 {
+		o.Words = 40
+	}
+	if o.Shrink <= 0 {
+		o.Shrink = 3
+	}
+	return o
+}
+
+// Terms holds the candidates of every record of a data set.
+type Terms struct {
+	names  []string
+	source Source
+	start  []int32 // candidates of record r are verdicts[start[r]:start[r+1]]
+	cells  []cell
+}
+
+// cell is a candidate in store: words are indexes into TasteWords and OpinionWords, -1 for no verdict.
+type cell struct {
+	term           int32
+	taste, opinion float32
+	tasteWord      int8
+	opinionWord    int8
+}
+
+// Names lists the vocabulary: the union of the folds' where it is mined from reviews. The caller must not change it.
+func (t *Terms) Names() []string { return t.names }
+
+// Source says what the vocabulary was made of: Metadata or Reviews.
+func (t *Terms) Source() Source { return t.source }
+
+// For returns the candidate terms of record rec's item, most characteristic first. It is empty for an item that nothing describes.
+func (t *Terms) For(rec int32) []Candidate {
+	cells := t.cells[t.start[rec]:t.start[rec+1]]
+	out := make([]Candidate, len(cells))
+	for i, c := range cells {
+		out[i] = Candidate{Term: c.term, Name: t.names[c.term], Taste: c.taste, Opinion: c.opinion, TasteWord: NewTaste, OpinionWord: NewOpinion}
+		if c.tasteWord >= 0 {
+			out[i].TasteWord = TasteWords[c.tasteWord]
+		}
+		if c.opinionWord >= 0 {
+			out[i].OpinionWord = OpinionWords[c.opinionWord]
+		}
+	}
+	return out
+}
+
+// vocabulary gives the terms of items, as far as they are known without the records of one fold.
+type vocabulary interface {
+	names() []string
+	// itemTerms returns per item its candidate terms with fold left out; fold = K leaves nothing out.
+	itemTerms(fold int) [][]int32
+	// mentions lists the terms that a visible record's review names; all = true says that every record speaks of every term of its item.
+	mentions(rec int32) (terms []int32, all bool)
+}
+
+// Build makes the terms of every record. All outcomes are read through the view; those of a visible record's fold are left out of
+// everything that is said about it.
+func Build(view *dataset.View, opts Options) (*Terms, error) {
+	opts = opts.withDefaults()
+	ds := view.Dataset()
+	fold := assignFolds(view, opts)
+	var voc vocabulary
+	source := opts.Source
+	meta := newMetadata(ds, opts)
+	if source == Auto {
+		source = Metadata
+		if ds.Spec.Review != "" && meta.perItem() < 1.5 {
+			source = Reviews
+		}
+	}
+	voc = meta
+	if source == Reviews {
+		voc = mine(view, fold, opts)
+	}
+
+	t := &Terms{names: voc.names(), source: source, start: make([]int32, len(ds.Records)+1)}
+	perRecord := make([][]cell, len(ds.Records))
+	members := make([][]int32, opts.Folds+1)
+	for r := range ds.Records {
+		members[fold[r]] = append(members[fold[r]], int32(r))
+	}
+	for f, recs := range members {
+		if len(recs) == 0 {
+			continue
+		}
+		m := fitModel(view, voc, fold, f, opts)
+		for _, r := range recs {
+			perRecord[r] = m.describe(ds.Records[r])
+		}
+	}
+	for r, cells := range perRecord {
+		t.cells = append(t.cells, cells...)
+		t.start[r+1] = int32(len(t.cells))
+	}
+	return t, nil
+}
+
+// assignFolds gives every visible record a fold in [0, K) by a hash of its pair, and K to the others.
+func assignFolds(view *dataset.View, opts Options) []int {
+	ds := view.Dataset()
+	fold := make([]int, len(ds.Records))
+	for r, rec := range ds.Records {
+		fold[r] = opts.Folds
+		if view.Visible(int32(r)) {
+			h := fnv.New64a()
+			var seed [8]byte
+			for i := range seed {
+				seed[i] = byte(opts.FoldSeed >> (8 * i))
+			}
+			_, _ = h.Write(seed[:])
+			_, _ = h.Write([]byte(ds.Users[rec.User]))
+			_, _ = h.Write([]byte{0})
+			_, _ = h.Write([]byte(ds.Items[rec.Item].ID))
+			x := h.Sum64()
+			x ^= x >> 32 // FNV's low bits alone are poor
+			x *= 0x9e3779b97f4a7c15
+			fold[r] = int(x >> 32 % uint64(opts.Folds))
+		}
+	}
+	return fold
+}
+
+var nan = float32(math.NaN())
