@@ -10,11 +10,12 @@ import (
 	"recpie/internal/dataset"
 )
 
-// Bounds on a word of the mined vocabulary: in at least lowShare and at most highShare of the reviews, and used as a noun in at
-// least nounShare of its uses.
+// Bounds on a word of the mined vocabulary: in at least lowShare and at most highShare of the reviews, in the place of a noun in at
+// least nounShare of its uses, after a word of degree in at most degreeShare.
 const (
-	lowShare, highShare = .01, .35
+	lowShare, highShare = .005, .8
 	nounShare           = .12
+	degreeShare         = .03
 	fill                = 3 // an item of which too little is said gets the commonest terms up to this many
 )
 
@@ -26,7 +27,7 @@ type mined struct {
 }
 
 // uses counts a word in one fold.
-type uses struct{ docs, all, noun int32 }
+type uses struct{ docs, all, noun, degree int32 }
 
 // mine reads the visible reviews twice: once to count words by fold, once to find the chosen ones.
 func mine(view *dataset.View, fold []int, opts Options) *mined {
@@ -54,6 +55,9 @@ func mine(view *dataset.View, fold []int, opts Options) *mined {
 			c.all++
 			if nounPlace(tokens, i) {
 				c.noun++
+			}
+			if i > 0 && degree[tokens[i-1]] {
+				c.degree++
 			}
 			if !seen[w] {
 				seen[w] = true
@@ -107,11 +111,12 @@ func choose(count map[string][]uses, docs []int32, left, size int) []string {
 		var c uses
 		for f := range u {
 			if f != left {
-				c.docs, c.all, c.noun = c.docs+u[f].docs, c.all+u[f].all, c.noun+u[f].noun
+				c.docs, c.all, c.noun, c.degree = c.docs+u[f].docs, c.all+u[f].all, c.noun+u[f].noun, c.degree+u[f].degree
 			}
 		}
 		share := float64(c.docs) / max(1, float64(total))
-		if c.docs >= 3 && share >= lowShare && share <= highShare && float64(c.noun) >= nounShare*float64(c.all) {
+		n := float64(c.all)
+		if c.docs >= 3 && share >= lowShare && share <= highShare && float64(c.noun) >= nounShare*n && float64(c.degree) <= degreeShare*n {
 			found = append(found, scored{w, c.docs})
 		}
 	}
@@ -206,7 +211,7 @@ func tokenize(text string) []string {
 
 func singular(w string) string {
 	switch {
-	case len(w) < 5 || !strings.HasSuffix(w, "s") || strings.HasSuffix(w, "ss") || strings.HasSuffix(w, "us") || strings.HasSuffix(w, "is") || w == "series":
+	case len(w) < 4 || !strings.HasSuffix(w, "s") || strings.HasSuffix(w, "ss") || strings.HasSuffix(w, "us") || strings.HasSuffix(w, "is") || w == "series":
 		return w
 	case strings.HasSuffix(w, "ies"):
 		return w[:len(w)-3] + "y"
