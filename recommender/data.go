@@ -1,0 +1,96 @@
+package recommender
+
+import (
+	"context"
+
+	"recpie/internal/dataset"
+	"recpie/internal/fault"
+	"recpie/recommender/bias"
+	"recpie/recommender/feature"
+)
+
+// Data is what a model reads: a view with the bias model and the features computed through it.
+type Data struct {
+	View     *dataset.View
+	Bias     *bias.Model
+	Features *feature.Table
+
+	ds *dataset.Dataset
+}
+
+// NewData fits the bias model with the given regularisers (from bias.Choose) and computes the features of a view. seed draws the
+// folds of the cross-fitted biases.
+func NewData(ctx context.Context, view *dataset.View, reg bias.Regularisers, seed int64) (*Data, error) {
+	base, err := bias.Fit(view, reg, seed)
+	if err != nil {
+		return nil, err
+	}
+	table, err := feature.Build(ctx, view, feature.Options{})
+	if err != nil {
+		return nil, err
+	}
+	return &Data{View: view, Bias: base, Features: table, ds: view.Dataset()}, nil
+}
+
+// Vectors are the embeddings of distinct explanations, or other numbers in their place: Dim numbers each, one after the other.
+type Vectors struct {
+	Dim  int
+	Data []float32
+}
+
+// Len returns the number of vectors.
+func (v *Vectors) Len() int { return len(v.Data) / v.Dim }
+
+// Explanations says which vector belongs to which record: Pos and Neg have one entry per record of the data set, an index into
+// Vectors or -1 for none.
+type Explanations struct {
+	Pos, Neg []int32
+	Vectors  *Vectors
+}
+
+func (e *Explanations) check(records int) error {
+	if err := e.Vectors.check(); err != nil {
+		return err
+	}
+	if len(e.Pos) != records || len(e.Neg) != records {
+		return fault.Newf(fault.Fatal, "recommender: explanations", "%d positive and %d negative entries for %d records", len(e.Pos), len(e.Neg), records)
+	}
+	return nil
+}
+
+func (v *Vectors) check() error {
+	if v == nil || v.Dim < 1 || len(v.Data)%v.Dim != 0 {
+		return fault.Newf(fault.Fatal, "recommender: explanations", "vectors are missing or not a multiple of their dimension")
+	}
+	for k, x := range v.Data {
+		if x-x != 0 { // NaN or infinite
+			return fault.Newf(fault.Fatal, "recommender: explanations", "vector %d is not finite", k/v.Dim)
+		}
+	}
+	return nil
+}
+
+// pairs lists what to predict: a record and its two explanations by index into the vectors, nil when the model takes none.
+type pairs struct {
+	recs, pos, neg []int32
+}
+
+func (e *Explanations) of(recs []int32) pairs {
+	p := pairs{recs: recs}
+	if e == nil {
+		return p
+	}
+	p.pos, p.neg = make([]int32, len(recs)), make([]int32, len(recs))
+	for k, r := range recs {
+		p.pos[k], p.neg[k] = e.Pos[r], e.Neg[r]
+	}
+	return p
+}
+
+func (p pairs) slice(from, to int) pairs {
+	q := pairs{recs: p.recs[from:to]}
+	if p.pos != nil {
+		q.pos, q.neg = p.pos[from:to], p.neg[from:to]
+	}
+	return q
+}

@@ -1,0 +1,263 @@
+package recommender
+
+import (
+	"context"
+	"math"
+	"math/rand/v2"
+	"slices"
+
+	"recpie/internal/fault"
+	"recpie/internal/torch"
+)
+
+// Input says what to fit.
+type Input struct {
+	Data     *Data
+	Train    []int32       // records to learn from, visible in the view
+	Val      []int32       // records to stop by, invisible; may be empty when Epochs is given
+	Expl     *Explanations // nil: a network without the two explanation inputs
+	Settings Settings
+	Seed     int64
+	Start    *Model // weights to start from, nil = fresh; same sizes and explanation dimension
+	Epochs   int    // train exactly so many; 0 = stop early by Val
+	Progress func(Epoch)
+}
+
+// Epoch is one line of the training log.
+type Epoch struct {
+	Epoch   int     `json:"epoch"` // from 1
+	Loss    float64 `json:"loss"`  // mean over the epoch's batches, without the penalty on ids
+	ValRMSE float64 `json:"val_rmse,omitempty"`
+}
+
+// FitLog tells how a fit went.
+type FitLog struct {
+	Epochs  []Epoch `json:"epochs"`
+	Best    int     `json:"best"`     // epoch whose weights the model has
+	ValRMSE float64 `json:"val_rmse"` // of those weights, 0 without validation records
+}
+
+// Fit trains a network. With Epochs 0 it stops when the validation RMSE has not improved for Settings.Patience epochs and returns
+// the best epoch's weights. The same input gives the same weights bit for bit on the same machine and thread count.
+func Fit(ctx context.Context, in Input) (*Model, *FitLog, error) {
+	m, err := prepare(in)
+	if err != nil {
+		return nil, nil, err
+	}
+	log, err := m.train(ctx, in)
+	if err != nil {
+		m.Close()
+		return nil, nil, err
+	}
+	return m, log, nil
+}
+
+func prepare(in Input) (*Model, error) {
+	if err := in.Settings.check(); err != nil {
+		return nil, err
+	}
+	if len(in.Train) == 0 || (len(in.Val) == 0 && in.Epochs <= 0) {
+		return nil, fault.Newf(fault.Fatal, "recommender: fit", "%d training and %d validation records for %d epochs", len(in.Train), len(in.Val), in.Epochs)
+	}
+	for _, r := range in.Train {
+		if !in.Data.View.Visible(r) {
+			return nil, fault.Newf(fault.Fatal, "recommender: fit", "training record %d is not visible", r)
+		}
+	}
+	for _, r := range in.Val {
+		if in.Data.View.Visible(r) {
+			return nil, fault.Newf(fault.Fatal, "recommender: fit", "validation record %d is visible", r)
+		}
+	}
+	m := &Model{settings: in.Settings, data: in.Data, seed: in.Seed}
+	m.features = newScaler(len(in.Train), len(in.Data.Features.Names), func(k int) []float32 { return in.Data.Features.Row(in.Train[k]) })
+	if in.Expl != nil {
+		if err := in.Expl.check(len(in.Data.ds.Records)); err != nil {
+			return nil, err
+		}
+		m.textDim = in.Expl.Vectors.Dim
+		m.texts = textScaler(in.Expl, in.Train)
+	}
+	if err := m.initialise(in.Seed); err != nil {
+		return nil, err
+	}
+	if in.Start != nil {
+		if err := m.params.Load(in.Start.params.Snapshot()); err != nil {
+			m.Close()
+			return nil, fault.WithHint(fault.New(fault.Fatal, "recommender: start", err), "start from a model of the same sizes and inputs")
+		}
+		m.features, m.texts, m.epochs = in.Start.features, in.Start.texts, in.Start.epochs
+	}
+	return m, nil
+}
+
+// textScaler measures the vectors that the training records use, and keeps dimensions of little spread small.
+func textScaler(e *Explanations, train []int32) scaler {
+	var used []int32
+	for _, r := range train {
+		for _, v := range [2]int32{e.Pos[r], e.Neg[r]} {
+			if v >= 0 && int(v) < e.Vectors.Len() {
+				used = append(used, v)
+			}
+		}
+	}
+	d := e.Vectors.Dim
+	s := newScaler(len(used), d, func(k int) []float32 { return e.Vectors.Data[int(used[k])*d : (int(used[k])+1)*d] })
+	mean := float32(0)
+	for _, sd := range s.SD {
+		mean += sd / float32(d)
+	}
+	for c := range s.SD {
+		s.SD[c] = max(s.SD[c], mean/4)
+	}
+	return s
+}
+
+func (m *Model) train(ctx context.Context, in Input) (*FitLog, error) {
+	adam, err := torch.NewAdam(m.params, torch.AdamConfig{LR: m.settings.LR, Decoupled: true, ClipNorm: m.settings.Clip,
+		Decay: func(name string) float64 {
+			if name == tableUsers || name == tableItems {
+				return 0
+			}
+			return m.settings.WeightDecay
+		}})
+	if err != nil {
+		return nil, fault.New(fault.Fatal, "recommender: fit", err)
+	}
+	defer adam.Close()
+	for _, table := range []string{tableUsers, tableItems} {
+		if err := adam.SetRowwise(table); err != nil {
+			return nil, fault.New(fault.Fatal, "recommender: fit", err)
+		}
+	}
+	t := &trainer{m: m, in: in, adam: adam, rng: rand.New(rand.NewPCG(uint64(in.Seed), 0x7a1))}
+	labels := in.Data.ds.Labels(in.Val)
+	log, last := &FitLog{ValRMSE: math.Inf(1)}, in.Epochs
+	if last <= 0 {
+		last = m.settings.MaxEpochs
+	}
+	var best []torch.Named
+	for e := 1; e <= last; e++ {
+		loss, err := t.epoch(ctx)
+		if err != nil {
+			return nil, err
+		}
+		line := Epoch{Epoch: e, Loss: loss}
+		if len(in.Val) > 0 {
+			if line.ValRMSE, err = m.rmse(ctx, in, labels); err != nil {
+				return nil, err
+			}
+		}
+		log.Epochs = append(log.Epochs, line)
+		if in.Progress != nil {
+			in.Progress(line)
+		}
+		if in.Epochs > 0 || line.ValRMSE < log.ValRMSE {
+			log.Best, log.ValRMSE = e, line.ValRMSE
+			if in.Epochs <= 0 {
+				best = m.params.Snapshot()
+			}
+		} else if e-log.Best >= m.settings.Patience {
+			break
+		}
+	}
+	if best != nil {
+		if err := m.params.Load(best); err != nil {
+			return nil, err
+		}
+	}
+	if log.Best == 0 {
+		return nil, fault.Newf(fault.Fatal, "recommender: fit", "the validation RMSE was never finite")
+	}
+	m.epochs += log.Best
+	return log, nil
+}
+
+// rmse measures the model on validation records: of the rating, or of the click for BCE.
+func (m *Model) rmse(ctx context.Context, in Input, labels []float32) (float64, error) {
+	p, err := m.Predict(ctx, in.Val, in.Expl)
+	if err != nil {
+		return 0, err
+	}
+	sum := 0.0
+	for k, y := range p.Y {
+		e := float64(y - target(m.settings.Loss, labels[k]))
+		sum += e * e
+	}
+	return math.Sqrt(sum / float64(len(labels))), nil
+}
+
+func target(loss Loss, y float32) float32 {
+	if loss == MSE {
+		return y
+	}
+	if y >= ClickAt {
+		return 1
+	}
+	return 0
+}
+
+type trainer struct {
+	m    *Model
+	in   Input
+	adam *torch.Adam
+	rng  *rand.Rand
+}
+
+// epoch passes once over the training records in a fresh random order.
+func (t *trainer) epoch(ctx context.Context) (float64, error) {
+	recs := slices.Clone(t.in.Train)
+	t.rng.Shuffle(len(recs), func(i, j int) { recs[i], recs[j] = recs[j], recs[i] })
+	all, labels := t.in.Expl.of(recs), t.in.Data.ds.Labels(recs)
+	for k, y := range labels {
+		labels[k] = target(t.m.settings.Loss, y)
+	}
+	var vectors *Vectors
+	if t.in.Expl != nil {
+		vectors = t.in.Expl.Vectors
+	}
+	if err := t.m.checkPairs(all, vectors); err != nil {
+		return 0, err
+	}
+	total, steps := 0.0, 0
+	for from := 0; from < len(recs); from += t.m.settings.Batch {
+		if err := ctx.Err(); err != nil {
+			return 0, err
+		}
+		to := min(from+t.m.settings.Batch, len(recs))
+		loss, err := t.step(t.m.assemble(all.slice(from, to), vectors), labels[from:to])
+		if err != nil {
+			return 0, fault.New(fault.Fatal, "recommender: fit", err)
+		}
+		total += loss
+		steps++
+	}
+	return total / float64(steps), nil
+}
+
+func (t *trainer) step(b *batch, labels []float32) (loss float64, err error) {
+	err = torch.Do(func(s *torch.Scope) error {
+		f := &forward{s: s, m: t.m, drop: t.rng, lookup: func(table string, ids []int64) *torch.Tensor { return t.adam.Lookup(s, table, ids) }}
+		main, whole := f.loss(b, labels)
+		s.Backward(whole)
+		loss = s.Item(main)
+		return nil
+	})
+	if err != nil {
+		return 0, err
+	}
+	_, err = t.adam.Step(0)
+	return loss, err
+}
+
+// loss returns the loss on the labels, and with the penalty on the embeddings of ids.
+func (f *forward) loss(b *batch, labels []float32) (main, whole *torch.Tensor) {
+	o := f.run(b)
+	y := f.s.Float32(labels, int64(len(labels)))
+	if f.m.settings.Loss == BCE {
+		main = f.s.BCEWithLogits(o.y, y)
+	} else {
+		main = f.s.MSE(o.y, y)
+	}
+	return main, f.s.Add(main, f.s.MulS(o.ids, f.m.settings.IDL2))
+}

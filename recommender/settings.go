@@ -1,0 +1,70 @@
+package recommender
+
+import (
+	"fmt"
+
+	"recpie/internal/fault"
+)
+
+// Loss names what is minimised.
+type Loss string
+
+// MSE regresses y; BCE predicts the click, y ≥ ClickAt.
+const (
+	MSE Loss = "mse"
+	BCE Loss = "bce"
+
+	ClickAt = .75 // y from which a rating counts as liked (r ≥ 4 of 5)
+)
+
+// Settings holds the network's sizes and the optimiser's settings.
+type Settings struct {
+	Dim          int     `json:"dim"`           // of every embedding
+	Heads        int     `json:"heads"`         // of both attention layers
+	History      int     `json:"history"`       // latest products of the user that the sequence block reads
+	Hidden       [2]int  `json:"hidden"`        // of the MLP
+	InputDropout float64 `json:"input_dropout"` // on features and explanation vectors
+	Dropout      float64 `json:"dropout"`       // on hidden units
+	Residual     bool    `json:"residual"`      // around the attention layer over the six embeddings
+	Direct       bool    `json:"direct"`        // context features into the MLP beside the attention layer's output
+	Loss         Loss    `json:"loss"`
+	LR           float64 `json:"lr"`
+	Batch        int     `json:"batch"`
+	WeightDecay  float64 `json:"weight_decay"` // of all weights but the embeddings of ids (AdamW)
+	IDL2         float64 `json:"id_l2"`        // times the batch's mean squared norm of consumer and product embeddings, added to the loss
+	Clip         float64 `json:"clip"`         // of the gradient's global norm
+	Patience     int     `json:"patience"`     // epochs without a better validation RMSE before training stops
+	MaxEpochs    int     `json:"max_epochs"`
+}
+
+// DefaultSettings returns the settings found on validation, for a training set of n records.
+func DefaultSettings(n int) Settings {
+	s := Settings{Dim: 64, Heads: 2, History: 20, Hidden: [2]int{128, 64}, InputDropout: .1, Dropout: .3, Direct: true, Loss: MSE,
+		LR: 1e-3, Batch: 256, WeightDecay: 1e-3, IDL2: .02, Clip: 1, Patience: 4, MaxEpochs: 30}
+	if n >= 40000 {
+		s.LR, s.Batch = 2e-3, 1024
+	}
+	return s
+}
+
+func (s Settings) check() error {
+	bad := ""
+	switch {
+	case s.Dim < 1 || s.Heads < 1 || s.Dim%s.Heads != 0:
+		bad = fmt.Sprintf("dim %d is no multiple of heads %d", s.Dim, s.Heads)
+	case s.History < 1 || s.History > 1000:
+		bad = fmt.Sprintf("history %d is outside 1..1000", s.History)
+	case s.Hidden[0] < 1 || s.Hidden[1] < 1:
+		bad = fmt.Sprintf("hidden sizes %v", s.Hidden)
+	case s.InputDropout < 0 || s.InputDropout >= 1 || s.Dropout < 0 || s.Dropout >= 1:
+		bad = fmt.Sprintf("dropout %v, %v is outside [0,1)", s.InputDropout, s.Dropout)
+	case s.Loss != MSE && s.Loss != BCE:
+		bad = fmt.Sprintf("loss %q is neither %q nor %q", s.Loss, MSE, BCE)
+	case !(s.LR > 0) || s.Batch < 1 || s.WeightDecay < 0 || s.IDL2 < 0 || s.Clip < 0 || s.Patience < 1 || s.MaxEpochs < 1:
+		bad = "learning rate, batch, patience and epochs must be positive, decays and clip not negative"
+	}
+	if bad == "" {
+		return nil
+	}
+	return fault.Newf(fault.Fatal, "recommender: settings", "%s", bad)
+}
