@@ -1,0 +1,89 @@
+package lm
+
+import (
+	"math"
+
+	"recpie/internal/fault"
+	"recpie/internal/torch"
+)
+
+// choose gives every row its next token from log probabilities [n, vocabulary], in which r.first is its line.
+func (b *batch) choose(s *torch.Scope, rows []*row, logp *torch.Tensor) {
+	data := s.Float32s(logp)
+	if s.Err() != nil {
+		return
+	}
+	v := b.net.cfg.VocabSize
+	for _, r := range rows {
+		if err := r.job.ctx.Err(); err != nil {
+			r.job.err, r.done = err, true
+			continue
+		}
+		line := data[r.first*v : (r.first+1)*v]
+		if math.IsNaN(float64(line[0])) {
+			r.job.err, r.done = fault.Newf(fault.Item, "lm: generate", "the model's output is not finite"), true
+			continue
+		}
+		b.generated++
+		r.accept(b.e.b, line)
+	}
+}
+
+// accept draws a token, records it and decides whether the row is done.
+func (r *row) accept(bundle *Bundle, logp []float32) {
+	req, c := r.job.req, r.choice
+	var banned []int32
+	if len(c.Tokens) < req.MinTokens {
+		banned = r.job.stop
+	}
+	id := r.draw.pick(logp, banned)
+	c.Tokens = append(c.Tokens, id)
+	if req.Logprobs >= 0 {
+		c.Logprobs = append(c.Logprobs, logp[id])
+		c.Top = append(c.Top, alternatives(logp, id, min(req.Logprobs, len(logp))))
+	}
+	r.next = id
+	r.length++
+	switch {
+	case r.job.isStop(id):
+		c.FinishReason = "stop"
+		if id != bundle.EOS || req.IgnoreEOS {
+			c.StopReason = id
+		}
+		r.done = true
+	case r.stopString(bundle, id):
+		r.done = true
+	case len(c.Tokens) >= r.job.max:
+		c.FinishReason = "length"
+		r.done = true
+	}
+}
+
+// stopString adds the token to the text and reports whether a stop string ended it, in which case the text is cut before it.
+func (r *row) stopString(bundle *Bundle, id int32) bool {
+	if len(r.stops.stops) == 0 || bundle.Tok.Special(id) {
+		return false
+	}
+	stop, cut, ok := r.stops.add(bundle.Tok.TokenBytes(id), len(r.choice.Tokens) >= r.job.req.MinTokens)
+	if ok {
+		r.choice.FinishReason, r.choice.StopReason = "stop", stop
+		r.choice.Text = r.stops.before(cut)
+	}
+	return ok
+}
+
+// finish decodes the texts. A token that ended the continuation is not part of its text.
+func (b *batch) finish(rows []*row) {
+	if b.e.b.Tok == nil {
+		return
+	}
+	for _, r := range rows {
+		tokens := r.choice.Tokens
+		if _, cut := r.choice.StopReason.(string); cut {
+			continue
+		} else if r.choice.FinishReason == "stop" {
+			tokens = tokens[:len(tokens)-1]
+		}
+		r.choice.Text = b.e.b.Tok.Decode(tokens, true)
+	}
+}

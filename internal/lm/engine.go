@@ -1,0 +1,350 @@
+package lm
+
+import (
+	"context"
+	"errors"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"recpie/internal/fault"
+	"recpie/internal/torch"
+)
+
+// Errors of requests and adapters, to be told apart with errors.Is.
+var (
+	ErrTooLong        = errors.New("the prompt is longer than the model's positions")
+	ErrUnknownAdapter = errors.New("no such adapter")
+	ErrAdapterExists  = errors.New("an adapter of this name is loaded already")
+	ErrClosed         = errors.New("the engine is closed")
+)
+
+// EngineOptions bound what one batch takes. Zero values choose the defaults.
+type EngineOptions struct {
+	MaxBatch  int           // continuations computed together, default 64
+	MaxTokens int           // prompt positions of a batch before sharing, default 32768
+	Gather    time.Duration // how long a batch waits for company, default 2 ms
+	NoSharing bool          // compute every prompt on its own; for comparison
+}
+
+// Engine answers requests over one model. Concurrent requests are put together into batches by one goroutine; the answers do not
+// depend on which requests shared a batch, up to rounding.
+type Engine struct {
+	b    *Bundle
+	opt  EngineOptions
+	base *network
+	wake chan struct{}
+	stop chan struct{}
+	done chan struct{}
+
+	mu       sync.Mutex
+	queue    []*job
+	adapters map[string]*adapter
+	closed   bool
+	stats    Stats
+}
+
+// job is a request under way.
+type job struct {
+	ctx  context.Context
+	req  *GenRequest
+	ad   *adapter // nil for the base model
+	max  int      // new tokens allowed
+	rows int      // continuations
+	seed int64
+	stop []int32 // end tokens and stop ids
+	res  *GenResult
+	err  error
+	done chan struct{}
+}
+
+// NewEngine starts an engine. The bundle's weights must not change while it runs.
+func NewEngine(b *Bundle, o EngineOptions) *Engine {
+	if o.MaxBatch <= 0 {
+		o.MaxBatch = 64
+	}
+	if o.MaxTokens <= 0 {
+		o.MaxTokens = 32768
+	}
+	if o.Gather <= 0 {
+		o.Gather = 2 * time.Millisecond
+	}
+	e := &Engine{
+		b: b, opt: o, base: newNetwork(b.Model.Cfg, func(n string) *torch.Tensor { return b.Model.w[n] }),
+		wake: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}), adapters: map[string]*adapter{},
+	}
+	go e.run()
+	return e
+}
+
+// Bundle returns what the engine serves.
+func (e *Engine) Bundle() *Bundle { return e.b }
+
+// Stats returns the counters so far.
+func (e *Engine) Stats() Stats {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.stats
+}
+
+// Close ends the running batch, fails waiting requests with ErrClosed and frees the adapters.
+func (e *Engine) Close() {
+	e.mu.Lock()
+	if e.closed {
+		e.mu.Unlock()
+		<-e.done
+		return
+	}
+	e.closed = true
+	close(e.stop)
+	e.mu.Unlock()
+	<-e.done
+	e.mu.Lock()
+	waiting := e.queue
+	e.queue = nil
+	for _, a := range e.adapters {
+		a.free()
+	}
+	e.adapters = nil
+	e.mu.Unlock()
+	for _, j := range waiting {
+		j.err = ErrClosed
+		close(j.done)
+	}
+}
+
+// Generate answers one request. It may be called from many goroutines; that is how batches form. Errors of the request itself are of
+// class item. When ctx ends, its rows leave the batch at the next token.
+func (e *Engine) Generate(ctx context.Context, r *GenRequest) (*GenResult, error) {
+	const op = "lm: generate"
+	j, err := e.newJob(ctx, r)
+	if err != nil {
+		return nil, fault.New(fault.Item, op, err)
+	}
+	e.mu.Lock()
+	if e.closed {
+		e.mu.Unlock()
+		return nil, fault.New(fault.Fatal, op, ErrClosed)
+	}
+	if r.Adapter != "" {
+		if j.ad = e.adapters[r.Adapter]; j.ad == nil {
+			e.mu.Unlock()
+			return nil, fault.Newf(fault.Item, op, "%w: %q", ErrUnknownAdapter, r.Adapter)
+		}
+		j.ad.refs++
+	}
+	e.queue = append(e.queue, j)
+	e.stats.Requests++
+	e.mu.Unlock()
+	select {
+	case e.wake <- struct{}{}:
+	default:
+	}
+	select {
+	case <-j.done:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	return j.res, j.err
+}
+
+// newJob checks a request against the model.
+func (e *Engine) newJob(ctx context.Context, r *GenRequest) (*job, error) {
+	j := &job{ctx: ctx, req: r, max: r.MaxTokens, rows: r.N, done: make(chan struct{})}
+	if err := checkPrompt(r.Prompt, r.Soft, e.b.Model.Cfg); err != nil {
+		return nil, err
+	}
+	room := e.b.MaxLen - len(r.Prompt)
+	switch {
+	case room < 0, room == 0 && j.max > 0:
+		return nil, fault.Newf(fault.Item, "", "%w: %d of %d", ErrTooLong, len(r.Prompt), e.b.MaxLen)
+	case j.max < 0, r.MinTokens < 0, r.N < 0, j.max == 0 && r.PromptLogprobs < 0:
+		return nil, errors.New("N, MaxTokens and MinTokens must not be negative, and something must be asked for")
+	case !(r.Temperature >= 0) || math.IsInf(r.Temperature, 0) || !(r.TopP >= 0 && r.TopP <= 1):
+		return nil, errors.New("temperature must be finite and ≥ 0, top_p in 0…1")
+	}
+	if j.max = min(j.max, room); j.max == 0 {
+		j.rows = 0
+	} else if j.rows == 0 {
+		j.rows = 1
+	}
+	if j.seed = rand.Int64(); r.Seed != nil {
+		j.seed = *r.Seed
+	}
+	for _, id := range r.StopIDs {
+		if id < 0 || int(id) >= e.b.Model.Cfg.VocabSize {
+			return nil, errors.New("a stop id is not in the vocabulary")
+		}
+	}
+	if len(r.Stop) > 0 && e.b.Tok == nil {
+		return nil, errors.New("stop strings need a tokenizer")
+	}
+	if !r.IgnoreEOS {
+		if e.b.EOS >= 0 {
+			j.stop = append(j.stop, e.b.EOS)
+		}
+		j.stop = append(j.stop, e.b.ExtraEOS...)
+	}
+	j.stop = append(j.stop, r.StopIDs...)
+	return j, nil
+}
+
+// checkPrompt refuses ids outside the vocabulary, markers without rows, rows without markers, and rows that are not finite.
+func checkPrompt(prompt []int32, soft []SoftRows, cfg Config) error {
+	if len(prompt) == 0 {
+		return errors.New("the prompt is empty")
+	}
+	covered := make([]bool, len(prompt))
+	for _, s := range soft {
+		if s.Rows < 1 || s.Pos < 0 || s.Pos > len(prompt)-s.Rows || len(s.Data) != s.Rows*cfg.NEmbd {
+			return fault.Newf(fault.Item, "", "soft rows: %d rows of width %d at %d do not fit a prompt of %d with %d numbers",
+				s.Rows, cfg.NEmbd, s.Pos, len(prompt), len(s.Data))
+		}
+		for _, v := range s.Data {
+			if math.IsNaN(float64(v)) || math.IsInf(float64(v), 0) {
+				return errors.New("soft rows: a number is not finite")
+			}
+		}
+		for p := s.Pos; p < s.Pos+s.Rows; p++ {
+			if covered[p] || int(prompt[p]) != cfg.VocabSize {
+				return errors.New("soft rows must stand, once, where the prompt holds the marker id")
+			}
+			covered[p] = true
+		}
+	}
+	for p, id := range prompt {
+		if id < 0 || int(id) > cfg.VocabSize || int(id) == cfg.VocabSize && !covered[p] {
+			return fault.Newf(fault.Item, "", "prompt id %d at %d is not in the vocabulary of %d", id, p, cfg.VocabSize)
+		}
+	}
+	return nil
+}
+
+// run is the scheduler.
+func (e *Engine) run() {
+	defer close(e.done)
+	for {
+		select {
+		case <-e.stop:
+			return
+		case <-e.wake:
+		}
+		for {
+			e.gather()
+			jobs := e.take()
+			if len(jobs) == 0 {
+				break
+			}
+			e.answer(jobs)
+			select {
+			case <-e.stop:
+				return
+			default:
+			}
+		}
+	}
+}
+
+// gather waits until no request has come for a while, a batch is full, or four such waits are over.
+func (e *Engine) gather() {
+	seen := -1
+	for range 4 {
+		e.mu.Lock()
+		n, rows := len(e.queue), 0
+		for _, j := range e.queue {
+			rows += max(1, j.rows)
+		}
+		e.mu.Unlock()
+		if n == 0 || n == seen || rows >= e.opt.MaxBatch {
+			return
+		}
+		seen = n
+		timer := time.NewTimer(e.opt.Gather)
+		select {
+		case <-timer.C:
+		case <-e.stop:
+			timer.Stop()
+			return
+		}
+	}
+}
+
+// take removes the next batch from the queue: the oldest request and others, in order, for the same adapter. Those whose caller has
+// gone are dropped.
+func (e *Engine) take() []*job {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var batch, rest []*job
+	rows, tokens := 0, 0
+	for _, j := range e.queue {
+		switch n := max(1, j.rows); {
+		case j.ctx.Err() != nil:
+			e.release(j)
+			j.err = j.ctx.Err()
+			close(j.done)
+		case len(batch) == 0, j.ad == batch[0].ad && rows+n <= e.opt.MaxBatch && tokens+len(j.req.Prompt) <= e.opt.MaxTokens:
+			batch = append(batch, j)
+			rows += n
+			tokens += len(j.req.Prompt)
+		default:
+			rest = append(rest, j)
+		}
+	}
+	e.queue = rest
+	if len(batch) > 0 {
+		e.stats.Batches++
+	}
+	return batch
+}
+
+// answer computes a batch and hands out the results.
+func (e *Engine) answer(jobs []*job) {
+	net := e.base
+	if jobs[0].ad != nil {
+		net = jobs[0].ad.net
+	}
+	b := &batch{e: e, net: net, jobs: jobs}
+	err := b.compute()
+	e.mu.Lock()
+	e.stats.PromptTokensSent += b.sent
+	e.stats.PromptTokensComputed += b.computed
+	e.stats.GeneratedTokens += b.generated
+	for _, j := range jobs {
+		e.release(j)
+	}
+	e.mu.Unlock()
+	for _, j := range jobs {
+		if err != nil && j.err == nil {
+			j.err = fault.New(fault.Endpoint, "lm: generate", err)
+		}
+		if j.err != nil {
+			j.res = nil
+		}
+		close(j.done)
+	}
+}
+
+// release gives a job's adapter back; the last holder of an unloaded one frees it. The caller holds mu.
+func (e *Engine) release(j *job) {
+	if j.ad != nil {
+		j.ad.refs--
+		if j.ad.refs == 0 && j.ad.unloaded {
+			j.ad.free()
+		}
+	}
+}
+
+// stopped reports whether the engine is closing.
+func (e *Engine) stopped() bool {
+	select {
+	case <-e.stop:
+		return true
+	default:
+		return false
+	}
+}
+
+// isStop reports whether id ends job j.
+func (j *job) isStop(id int32) bool { return slices.Contains(j.stop, id) }

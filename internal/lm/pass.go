@@ -1,0 +1,272 @@
+package lm
+
+import (
+	"context"
+	"math"
+	"slices"
+
+	"recpie/internal/torch"
+)
+
+// pass is one forward or forward_backward over data. Data that begin alike are computed together (see plan).
+type pass struct {
+	t                                 *Trainer
+	data                              []Datum
+	loss                              string
+	f                                 tokenLoss
+	forwardOnly, only, shared, freeze bool
+
+	res   *PassResult
+	grads [][]float32 // of the adapter, nil until there are some
+}
+
+// passBytes bounds the activations that one part of a pass keeps for its gradient; the estimate is 30 hidden widths per token and
+// layer.
+const passBytes = 768 << 20
+
+// maxTokens returns how many positions a part of a pass takes.
+func maxTokens(c Config) int {
+	return max(512, passBytes/(4*30*c.NEmbd*c.NLayer))
+}
+
+func (p *pass) run(ctx context.Context) (*PassResult, error) {
+	p.res = &PassResult{Logprobs: make([][]float32, len(p.data)), Metrics: map[string]float64{
+		"loss:sum": 0, "targets:sum": 0, "positions:sum": 0, "positions_computed:sum": 0,
+	}}
+	if !p.forwardOnly {
+		p.res.EmbedGrads = make([][]float32, len(p.data))
+	}
+	table := newSoftTable(p.t.b.Model.Cfg.NEmbd)
+	keys := make([][]int64, len(p.data))
+	order := make([]int, len(p.data))
+	for i := range p.data {
+		keys[i], order[i] = p.keys(i, table), i
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return slices.Compare(keys[a], keys[b]) })
+	budget := maxTokens(p.t.b.Model.Cfg)
+	for len(order) > 0 {
+		n, tokens := 0, 0
+		for n < len(order) {
+			k := keys[order[n]]
+			tokens += len(k)
+			if n > 0 {
+				tokens -= commonPrefix(keys[order[n-1]], k)
+				if tokens > budget {
+					break
+				}
+			}
+			n++
+		}
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		if err := p.part(order[:n], keys, table); err != nil {
+			return nil, err
+		}
+		order = order[n:]
+	}
+	p.ratios()
+	return p.res, nil
+}
+
+func commonPrefix(a, b []int64) int {
+	n := 0
+	for n < len(a) && n < len(b) && a[n] == b[n] {
+		n++
+	}
+	return n
+}
+
+// keys returns datum i's keys. Its soft rows are its own unless gradients may be shared.
+func (p *pass) keys(i int, table *softTable) []int64 {
+	d := &p.data[i]
+	keys := make([]int64, len(d.Tokens))
+	for j, id := range d.Tokens {
+		keys[j] = int64(id)
+	}
+	owner := i + 1
+	if p.shared {
+		owner = 0
+	}
+	for k, pos := range d.EmbedPos {
+		keys[pos] = table.key(d.Embeds[k*table.dim:(k+1)*table.dim], owner)
+	}
+	return keys
+}
+
+// scoredTarget is one target to be scored: the datum, its position and where its hidden state will be.
+type scoredTarget struct {
+	datum, pos int
+	ticket     [2]int32
+}
+
+// part computes the data named by members.
+func (p *pass) part(members []int, keys [][]int64, table *softTable) error {
+	seqs := make([][]int64, len(members))
+	for n, i := range members {
+		seqs[n] = keys[i]
+		p.res.Logprobs[i] = make([]float32, len(keys[i]))
+		p.res.Metrics["positions:sum"] += float64(len(keys[i]))
+	}
+	pl := newPlan(seqs, true)
+	p.res.Metrics["positions_computed:sum"] += float64(pl.computed())
+	want := newWanted(pl)
+	var targets []scoredTarget
+	for n, i := range members {
+		for j := range keys[i] {
+			if !p.only || p.data[i].counts(j, p.loss) {
+				targets = append(targets, scoredTarget{i, j, want.add(pl.index[n], j)})
+			}
+		}
+	}
+	if len(targets) == 0 {
+		p.softGrads(members, keys, table, nil)
+		return nil
+	}
+	scope := torch.Do
+	if p.forwardOnly {
+		scope = torch.NoGrad
+	}
+	return scope(func(s *torch.Scope) error {
+		var soft *torch.Tensor
+		if len(table.data) > 0 {
+			soft = s.Float32(table.data, int64(len(table.data)/table.dim), int64(table.dim))
+			if !p.forwardOnly {
+				s.RequireGrad(soft)
+			}
+		}
+		net := p.t.network(s, p.freeze)
+		hidden, _ := net.forward(s, pl, soft, want)
+		top := s.Detach(hidden)
+		if !p.forwardOnly {
+			s.RequireGrad(top)
+		}
+		for from := 0; from < len(targets) && s.Err() == nil; from += scoreRows {
+			s.Sub(func(s *torch.Scope) { p.score(s, net, top, want, targets[from:min(from+scoreRows, len(targets))]) })
+		}
+		if p.forwardOnly || s.Err() != nil {
+			return s.Err()
+		}
+		g := s.Grad(top)
+		if g == nil || !hidden.RequiresGrad() { // no target moves the loss, or nothing is trained
+			p.softGrads(members, keys, table, nil)
+			return nil
+		}
+		s.Backward(s.Sum(s.Mul(hidden, s.Detach(g))))
+		if !p.freeze {
+			p.collect(s)
+		}
+		var rows []float32
+		if soft != nil {
+			if sg := s.Grad(soft); sg != nil {
+				rows = s.Float32s(sg)
+			}
+		}
+		if s.Err() != nil {
+			return s.Err()
+		}
+		p.softGrads(members, keys, table, rows)
+		return nil
+	})
+}
+
+// score computes log probabilities and losses of some targets and sends the gradient back to the hidden states.
+func (p *pass) score(s *torch.Scope, net *network, hidden *torch.Tensor, want *wanted, targets []scoredTarget) {
+	n := int64(len(targets))
+	idx, ids := make([]int64, n), make([]int64, n)
+	for k, t := range targets {
+		idx[k], ids[k] = want.row(t.ticket), p.data[t.datum].Targets[t.pos]
+	}
+	lp := s.LogProbOf(net.logits(s, s.IndexSelect(hidden, 0, s.Int64(idx, n))), s.Int64(ids, n))
+	values := s.Float32s(lp)
+	if s.Err() != nil {
+		return
+	}
+	slope, moves := make([]float32, n), false
+	for k, t := range targets {
+		d := &p.data[t.datum]
+		p.res.Logprobs[t.datum][t.pos] = values[k]
+		if !d.counts(t.pos, p.loss) {
+			continue
+		}
+		v, g := p.f(d, t.pos, float64(values[k]))
+		p.res.Metrics["loss:sum"] += v
+		p.res.Metrics["targets:sum"]++
+		slope[k] = float32(g)
+		moves = moves || g != 0
+	}
+	if moves && !p.forwardOnly {
+		s.Backward(s.Sum(s.Mul(lp, s.Float32(slope, n))))
+	}
+}
+
+// collect moves the adapter's gradients out of autograd.
+func (p *pass) collect(s *torch.Scope) {
+	if p.grads == nil {
+		p.grads = make([][]float32, len(p.t.specs))
+	}
+	for i, sp := range p.t.specs {
+		w := p.t.params.Get(sp.name)
+		if g := s.Grad(w); g != nil {
+			data := s.Float32s(g)
+			if p.grads[i] == nil {
+				p.grads[i] = data
+			} else {
+				for j, v := range data {
+					p.grads[i][j] += v
+				}
+			}
+		}
+		s.ZeroGrad(w)
+	}
+}
+
+// softGrads hands the gradients of the table's rows to the data they belong to; nil stands for zeros.
+func (p *pass) softGrads(members []int, keys [][]int64, table *softTable, rows []float32) {
+	if p.forwardOnly {
+		return
+	}
+	members = slices.Clone(members)
+	slices.Sort(members) // "the first" of those that share is the first in the request
+	given := map[int64]bool{}
+	for _, i := range members {
+		d := &p.data[i]
+		if len(d.EmbedPos) == 0 {
+			continue
+		}
+		g := make([]float32, len(d.Embeds))
+		for k, pos := range d.EmbedPos {
+			row := ^keys[i][pos]
+			if rows != nil && !given[row] {
+				copy(g[k*table.dim:(k+1)*table.dim], rows[int(row)*table.dim:])
+			}
+			given[row] = true
+		}
+		p.res.EmbedGrads[i] = g
+	}
+}
+
+// ratios adds what a policy update is watched by: over targets with an advantage, the mean of logprobs − lp (an estimate of the
+// divergence from the sampler) and, for ppo, the share without a gradient because the ratio is clipped.
+func (p *pass) ratios() {
+	if p.loss == "cross_entropy" {
+		return
+	}
+	n, kl, far := 0.0, 0.0, 0.0
+	for i := range p.data {
+		d := &p.data[i]
+		for j := range d.Tokens {
+			if d.counts(j, p.loss) {
+				diff := float64(p.res.Logprobs[i][j]) - float64(d.Logprobs[j])
+				n, kl = n+1, kl-diff
+				if _, g := p.f(d, j, float64(p.res.Logprobs[i][j])); g == 0 {
+					far++
+				}
+			}
+		}
+	}
+	if n = math.Max(n, 1); p.loss == "ppo" {
+		p.res.Metrics["clip_fraction:mean"] = far / n
+	}
+	p.res.Metrics["kl:mean"] = kl / n
+}

@@ -1,0 +1,233 @@
+package lm
+
+import (
+	"context"
+	"path/filepath"
+	"strconv"
+	"sync"
+
+	"recpie/internal/durable"
+	"recpie/internal/fault"
+	"recpie/internal/safetensors"
+	"recpie/internal/torch"
+)
+
+// Trainer trains one LoRA adapter over a bundle's frozen weights, which any number of trainers and engines share. Its methods may be
+// called from several goroutines; they run one after the other.
+type Trainer struct {
+	b     *Bundle
+	cfg   LoRAConfig
+	specs []spec
+
+	mu     sync.Mutex
+	params *torch.Params
+	grads  [][]float32 // summed since the last step
+	adam   *adamState
+}
+
+// NewTrainer makes an adapter that changes nothing yet.
+func NewTrainer(b *Bundle, c LoRAConfig) (*Trainer, error) {
+	const op = "lm: new trainer"
+	c = c.withDefaults()
+	if err := c.validate(); err != nil {
+		return nil, fault.New(fault.Item, op, err)
+	}
+	t := &Trainer{b: b, cfg: c, specs: loraSpecs(b.Model.Cfg, c), params: torch.NewParams()}
+	for i, data := range initialLoRA(t.specs, c.Seed) {
+		if _, err := t.params.Add(t.specs[i].name, data, t.specs[i].shape...); err != nil {
+			t.params.Free()
+			return nil, fault.New(fault.Fatal, op, err)
+		}
+	}
+	t.reset()
+	return t, nil
+}
+
+// reset forgets gradients and moments.
+func (t *Trainer) reset() {
+	sizes := make([]int, len(t.specs))
+	t.grads = make([][]float32, len(t.specs))
+	for i, sp := range t.specs {
+		sizes[i] = int(elements(sp.shape))
+		t.grads[i] = make([]float32, sizes[i])
+	}
+	t.adam = newAdamState(sizes)
+}
+
+// Config returns the adapter's description.
+func (t *Trainer) Config() LoRAConfig { return t.cfg }
+
+// Close frees the adapter.
+func (t *Trainer) Close() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.params.Free()
+}
+
+// network returns the base network with the adapter on it. With freeze the adapter is used but not followed by autograd.
+func (t *Trainer) network(s *torch.Scope, freeze bool) *network {
+	net := newNetwork(t.b.Model.Cfg, func(n string) *torch.Tensor { return t.b.Model.w[n] })
+	targets := t.cfg.targets()
+	for i := range net.blocks {
+		for _, target := range targets {
+			name := "h." + strconv.Itoa(i) + "." + target
+			l := net.blocks[i].target(target)
+			l.a, l.u, l.scale = t.params.Get(name+".lora_A.weight"), t.params.Get(name+".lora_B.weight"), t.cfg.scale()
+			if freeze {
+				l.a, l.u = s.Detach(l.a), s.Detach(l.u)
+			}
+		}
+	}
+	return net
+}
+
+// ForwardBackward scores data and, unless forwardOnly, adds the gradient of the loss to what the next OptimStep uses. Losses are sums.
+// Nothing is added when it fails or ctx ends. Besides the loss's own settings cfg may hold logprobs_only_weighted,
+// shared_prompt_grads and freeze_adapter, each 1.
+func (t *Trainer) ForwardBackward(ctx context.Context, data []Datum, loss string, cfg map[string]float64, forwardOnly bool) (*PassResult, error) {
+	const op = "lm: forward_backward"
+	f, err := newLoss(loss, cfg)
+	if err != nil {
+		return nil, fault.New(fault.Item, op, err)
+	}
+	if len(data) == 0 {
+		return nil, fault.Newf(fault.Item, op, "no data")
+	}
+	for i := range data {
+		if err := data[i].check(t.b.Model.Cfg, loss); err != nil {
+			return nil, fault.Newf(fault.Item, op, "datum %d: %w", i, err)
+		}
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	p := &pass{t: t, data: data, loss: loss, f: f, forwardOnly: forwardOnly,
+		only: cfg[cfgOnlyWeighted] == 1, shared: cfg[cfgSharedGrads] == 1 || forwardOnly, freeze: cfg[cfgFreeze] == 1}
+	res, err := p.run(ctx)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		return nil, fault.New(fault.Endpoint, op, err)
+	}
+	for i, g := range p.grads {
+		for j, v := range g {
+			t.grads[i][j] += v
+		}
+	}
+	return res, nil
+}
+
+// OptimStep applies the summed gradients by AdamW and zeroes them. It returns their norm before clipping. Gradients that are not
+// finite are thrown away with an error, the weights unchanged.
+func (t *Trainer) OptimStep(p AdamParams) (float64, error) {
+	const op = "lm: optim_step"
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	defer func() {
+		for _, g := range t.grads {
+			clear(g)
+		}
+	}()
+	for _, g := range t.grads {
+		if notFinite(g) >= 0 {
+			return 0, fault.Newf(fault.Item, op, "a gradient is not finite")
+		}
+	}
+	if !(p.Beta1 >= 0 && p.Beta1 < 1 && p.Beta2 >= 0 && p.Beta2 < 1 && p.Eps >= 0 && p.LearningRate >= 0 && p.WeightDecay >= 0) {
+		return 0, fault.Newf(fault.Item, op, "optimizer settings out of range: %+v", p)
+	}
+	w := make([][]float32, len(t.specs))
+	for i, sp := range t.specs {
+		w[i] = t.params.Get(sp.name).F32View()
+	}
+	return t.adam.update(w, t.grads, p, nil), nil
+}
+
+const (
+	optimizerFile = "optimizer.safetensors"
+	momentPrefix  = "exp_avg."
+	squarePrefix  = "exp_avg_sq."
+	stepName      = "step"
+)
+
+// Save writes the adapter as a PEFT folder, and with optimizer the moments and the step count beside it, bit for bit. The folder
+// appears whole or not at all; an existing one is refused. Gradients not yet applied are not saved.
+func (t *Trainer) Save(dir string, optimizer bool) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	err := durable.ReplaceDir(dir, func(tmp string) error {
+		data := make([][]float32, len(t.specs))
+		for i, sp := range t.specs {
+			data[i] = t.params.Get(sp.name).F32View()
+		}
+		if err := writeAdapter(tmp, t.b.Name, t.cfg, t.specs, data); err != nil || !optimizer {
+			return err
+		}
+		all := append(namedTensors(momentPrefix, t.specs, t.adam.m), namedTensors(squarePrefix, t.specs, t.adam.v)...)
+		all = append(all, safetensors.I64(stepName, []int64{1}, []int64{t.adam.step}))
+		return safetensors.WriteFile(filepath.Join(tmp, optimizerFile), nil, all)
+	})
+	return fault.New(fault.Fatal, "lm: save adapter", err)
+}
+
+// Load replaces the adapter by a saved one of the same rank, scale and targets, and with optimizer the moments and the step count;
+// without it they start anew. After an error nothing has changed.
+func (t *Trainer) Load(dir string, optimizer bool) error {
+	const op = "lm: load adapter for training"
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	c, data, err := readAdapter(dir, t.b.Model.Cfg)
+	if err != nil {
+		return fault.New(fault.Item, op, err)
+	}
+	if c.Rank != t.cfg.Rank || c.Alpha != t.cfg.Alpha || c.Attn != t.cfg.Attn || c.MLP != t.cfg.MLP {
+		return fault.Newf(fault.Item, op, "%s has rank %d, alpha %g, attention %t, feed-forward %t; the model has %d, %g, %t, %t",
+			dir, c.Rank, c.Alpha, c.Attn, c.MLP, t.cfg.Rank, t.cfg.Alpha, t.cfg.Attn, t.cfg.MLP)
+	}
+	var state *adamState
+	if optimizer {
+		if state, err = t.readOptimizer(filepath.Join(dir, optimizerFile)); err != nil {
+			return fault.New(fault.Item, op, err)
+		}
+	}
+	for i, sp := range t.specs {
+		copy(t.params.Get(sp.name).F32View(), data[i])
+	}
+	t.reset()
+	if state != nil {
+		t.adam = state
+	}
+	return nil
+}
+
+func (t *Trainer) readOptimizer(path string) (*adamState, error) {
+	f, err := safetensors.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	step, _, err := f.Int64s(stepName)
+	if err != nil {
+		return nil, err
+	}
+	if len(step) != 1 || step[0] < 0 {
+		return nil, fault.Newf(fault.Item, "", "%s: the step count is wrong", path)
+	}
+	state := &adamState{step: step[0]}
+	for _, part := range []struct {
+		prefix string
+		to     *[][]float32
+	}{{momentPrefix, &state.m}, {squarePrefix, &state.v}} {
+		for _, sp := range t.specs {
+			data, shape, err := f.Float32(part.prefix + sp.name)
+			if err != nil {
+				return nil, err
+			}
+			if err := checkTensor(sp, shape, data); err != nil {
+				return nil, fault.Newf(fault.Item, "", "%s: %w", path, err)
+			}
+			*part.to = append(*part.to, data)
+		}
+	}
+	return state, nil
+}
