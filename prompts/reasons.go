@@ -1,0 +1,204 @@
+package prompts
+
+import (
+	"math"
+	"math/rand/v2"
+	"slices"
+	"strings"
+
+	"recpie/internal/dataset/terms"
+)
+
+// Words of an explanation whose prompt shows no taste or no opinions.
+const (
+	mayCare    = "may care for"
+	mayNotCare = "may not care for"
+	offers     = "offers"
+)
+
+// clauses is how many reasons an explanation of ours gives: three were clearly better than one.
+const clauses = 3
+
+func (r *Renderer) setNames(names []string) {
+	r.names = make([]string, len(names))
+	for i, n := range names {
+		// A name that holds the sentence's own joints would make two readings of one sentence.
+		n = strings.ToLower(strings.NewReplacer(",", " ", ".", " ", "!", " ", "?", " ", ":", " ", ";", " ").Replace(clean(n, maxTerm)))
+		n = strings.Join(slices.DeleteFunc(strings.Fields(n), func(w string) bool { return w == "and" || w == "the" }), " ")
+		if n == "" || r.reserved(n) {
+			continue
+		}
+		r.names[i] = n
+		if _, taken := r.lookup[n]; !taken {
+			r.lookup[n] = int32(i)
+		}
+		r.longest = max(r.longest, len(strings.Fields(n)))
+	}
+}
+
+// reserved says whether a name holds a word that the sentence itself uses as a joint or a verdict, or one that names a speaker.
+func (r *Renderer) reserved(name string) bool {
+	joints := []string{"user", "assistant", "system", "human", "because", r.wording.Noun, "loves", "likes", "dislikes", offers}
+	return slices.ContainsFunc(strings.Fields(name), func(w string) bool { return slices.Contains(joints, w) })
+}
+
+// show writes a term's name as it stands in a sentence: decades take an article.
+func show(name string) string {
+	if name[0] >= '0' && name[0] <= '9' {
+		return "the " + name
+	}
+	return name
+}
+
+// candidates returns the terms of a record's item that the prompt shows, in the order of the profile.
+func (r *Renderer) candidates(rec int32) []terms.Candidate {
+	if r.terms == nil {
+		return nil
+	}
+	var out []terms.Candidate
+	for _, c := range r.terms.For(rec) {
+		if len(out) < r.set.Terms && c.Term >= 0 && int(c.Term) < len(r.names) && r.names[c.Term] != "" {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+func (r *Renderer) verdictsHeader() string {
+	switch {
+	case r.set.Taste && r.set.Opinions:
+		return "Terms, with the user's taste and what others found:\n"
+	case r.set.Taste:
+		return "Terms, with the user's taste:\n"
+	case r.set.Opinions:
+		return "Terms, with what others found:\n"
+	default:
+		return "Terms:\n"
+	}
+}
+
+// verdicts writes one line per term, with the very words that a sentence would use.
+func (r *Renderer) verdicts(rec int32) []string {
+	var lines []string
+	for _, c := range r.candidates(rec) {
+		var words []string
+		if r.set.Taste {
+			words = append(words, c.TasteWord)
+		}
+		if r.set.Opinions {
+			words = append(words, c.OpinionWord)
+		}
+		line := r.names[c.Term]
+		if len(words) > 0 {
+			line += ": " + strings.Join(words, ", ")
+		}
+		lines = append(lines, line)
+	}
+	return lines
+}
+
+// Heuristic returns the fixed explanation: the three strongest reasons for (Positive) or against (Negative), in the paper's format, as
+// "The user watched this movie because the user loves comedy, likes drama and likes the 1990s era and the movie is praised for comedy and
+// drama and is found fair for the 1990s era." It uses only what the prompt shows.
+func (r *Renderer) Heuristic(rec int32, pol Polarity) string {
+	cs := r.ranked(rec, pol)
+	return r.sentence(cs[:min(clauses, len(cs))], pol)
+}
+
+// SampleHeuristic draws three reasons, the stronger the likelier (the k-th by strength has weight e^(−k/1.5)), so that a model
+// trained on such sentences knows the best ones and still has a choice that PPO can sharpen.
+func (r *Renderer) SampleHeuristic(rec int32, pol Polarity, rng *rand.Rand) string {
+	cs := r.ranked(rec, pol)
+	// The three largest of log-weight plus Gumbel noise are a draw without replacement by these weights.
+	keys := make([]float64, len(cs))
+	order := make([]int, len(cs))
+	for k := range cs {
+		keys[k] = -float64(k)/1.5 - math.Log(-math.Log(math.Max(rng.Float64(), 1e-300)))
+		order[k] = k
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return compare(keys[b], keys[a]) })
+	order = order[:min(clauses, len(order))]
+	slices.Sort(order)
+	picked := make([]terms.Candidate, len(order))
+	for i, k := range order {
+		picked[i] = cs[k]
+	}
+	return r.sentence(picked, pol)
+}
+
+// ranked returns the shown terms, the strongest reason for the polarity first. A term's strength is the sum of the shown verdicts; an absent one counts 0.
+func (r *Renderer) ranked(rec int32, pol Polarity) []terms.Candidate {
+	cs := r.candidates(rec)
+	score := func(c terms.Candidate) float64 {
+		sum := 0.0
+		if r.set.Taste && c.Taste == c.Taste {
+			sum += float64(c.Taste)
+		}
+		if r.set.Opinions && c.Opinion == c.Opinion {
+			sum += float64(c.Opinion)
+		}
+		if pol == Negative {
+			return sum
+		}
+		return -sum
+	}
+	slices.SortStableFunc(cs, func(a, b terms.Candidate) int { return compare(score(a), score(b)) })
+	return cs
+}
+
+func compare(a, b float64) int {
+	switch {
+	case a < b:
+		return -1
+	case a > b:
+		return 1
+	default:
+		return 0
+	}
+}
+
+func (r *Renderer) sentence(cs []terms.Candidate, pol Polarity) string {
+	head := "The user " + r.wording.did(pol) + " because the user "
+	if len(cs) == 0 {
+		return head + "has shown no taste for its kind and the " + r.wording.Noun + " has not been described."
+	}
+	var tastes []string
+	groups, byWord := []string{}, map[string][]string{} // opinion words in order of first use
+	for _, c := range cs {
+		name := show(r.names[c.Term])
+		switch {
+		case r.set.Taste:
+			tastes = append(tastes, c.TasteWord+" "+name)
+		default:
+			tastes = append(tastes, name)
+		}
+		word := offers
+		if r.set.Opinions {
+			word = c.OpinionWord + " for"
+		}
+		if byWord[word] == nil {
+			groups = append(groups, word)
+		}
+		byWord[word] = append(byWord[word], name)
+	}
+	care := ""
+	if !r.set.Taste {
+		care = mayCare + " "
+		if pol == Negative {
+			care = mayNotCare + " "
+		}
+	}
+	var opinions []string
+	for _, g := range groups {
+		opinions = append(opinions, g+" "+join(byWord[g]))
+	}
+	return head + care + join(tastes) + " and the " + r.wording.Noun + " " + strings.Join(opinions, " and ") + "."
+}
+
+// join returns "a", "a and b" or "a, b and c".
+func join(parts []string) string {
+	if len(parts) < 2 {
+		return strings.Join(parts, "")
+	}
+	return strings.Join(parts[:len(parts)-1], ", ") + " and " + parts[len(parts)-1]
+}
