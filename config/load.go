@@ -182,7 +182,7 @@ func (c *checker) scalar(n *yaml.Node, k Key) {
 		c.fail(n, "%s must be a single value (%s)", k.Name(), k.Kind)
 		return
 	}
-	if err := k.check(n.Value); err != nil {
+	if _, err := k.Parse(n.Value); err != nil {
 		c.fail(n, "%s: %v", k.Name(), err)
 	}
 }
@@ -200,13 +200,8 @@ func environment(env []string, keys []Key) (map[string]any, error) {
 			if !ok {
 				continue
 			}
-			if err := k.check(val); err != nil {
-				return nil, fault.Newf(fault.Fatal, "config", "environment variable %s: %w", k.Env(), err)
-			}
-			var parsed any
-			if k.Kind == "string" || k.Kind == "duration" {
-				parsed = val
-			} else if err := yaml.Unmarshal([]byte(val), &parsed); err != nil {
+			parsed, err := k.Parse(val)
+			if err != nil {
 				return nil, fault.Newf(fault.Fatal, "config", "environment variable %s: %w", k.Env(), err)
 			}
 			set(out, k.Path, parsed)
@@ -215,26 +210,32 @@ func environment(env []string, keys []Key) (map[string]any, error) {
 	return out, nil
 }
 
-// check says whether text can be a value of the key.
-func (k Key) check(text string) error {
+// Parse turns text, as a file, the environment or a flag gives it, into a value of the key.
+func (k Key) Parse(text string) (any, error) {
 	var err error
+	var val any = text
 	switch k.Kind {
 	case "int":
 		var x int64
 		err = yaml.Unmarshal([]byte(text), &x)
+		val = x
 	case "float":
 		var x float64
 		err = yaml.Unmarshal([]byte(text), &x)
+		val = x
 	case "bool":
 		var x bool
 		err = yaml.Unmarshal([]byte(text), &x)
+		val = x
 	case "duration":
 		_, err = time.ParseDuration(text)
+	case "list":
+		err = errors.New("a list is given in a file")
 	}
 	if err != nil || (text == "" && k.Kind != "string") {
-		return fmt.Errorf("%q is not of kind %s", text, k.Kind)
+		return nil, fmt.Errorf("%q is not of kind %s", text, k.Kind)
 	}
-	return nil
+	return val, nil
 }
 
 func set(m map[string]any, path []string, val any) {

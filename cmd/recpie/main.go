@@ -1,0 +1,63 @@
+// Command recpie trains a recommender together with the language model that explains its recommendations.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"recpie/internal/fault"
+	"recpie/internal/torch/reexec"
+)
+
+// Exit codes, for scripts.
+const (
+	exitOK          = 0
+	exitFailed      = 1   // the work could not be done
+	exitUsage       = 2   // the command line or the settings are wrong
+	exitInterrupted = 130 // stopped by a signal; the same command continues
+)
+
+var errInterrupted = errors.New("interrupted")
+
+func main() {
+	reexec.Ensure() // OMP_WAIT_POLICY must stand before libtorch's threads start
+	os.Exit(run(os.Args[1:]))
+}
+
+// run executes one command line and returns its exit code. The first signal asks for a drained stop, the second ends at once.
+func run(args []string) int {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	defer signal.Stop(signals)
+	go func() {
+		<-signals
+		fmt.Fprintln(os.Stderr, "stopping: what is in flight is finished and stored; press Ctrl-C again to end at once")
+		cancel(errInterrupted)
+		<-signals
+		os.Exit(exitInterrupted)
+	}()
+	cmd := newRoot()
+	cmd.SetArgs(args)
+	err := cmd.ExecuteContext(ctx)
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.Is(context.Cause(ctx), errInterrupted):
+		fmt.Fprintln(os.Stderr, "interrupted: the same command continues where this one stopped")
+		return exitInterrupted
+	}
+	fmt.Fprintln(os.Stderr, "recpie:", err)
+	if hint := fault.HintOf(err); hint != "" {
+		fmt.Fprintln(os.Stderr, "  "+hint)
+	}
+	var usage *usageError
+	if errors.As(err, &usage) {
+		return exitUsage
+	}
+	return exitFailed
+}

@@ -1,0 +1,96 @@
+package orchestrator
+
+import (
+	"context"
+	"hash/fnv"
+
+	"recpie/clients/vllm"
+	"recpie/internal/fault"
+)
+
+// Servers is one or more inference servers that serve the same models. All prompts of a user go to the same server, so that its
+// prefix cache holds the user's history.
+type Servers []*vllm.Client
+
+// sticky is how much of a prompt decides the server: the beginning of the history, which a user's prompts share.
+const sticky = 160
+
+func (s Servers) of(text string) *vllm.Client {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(text[:min(len(text), sticky)]))
+	return s[int(h.Sum32()%uint32(len(s)))]
+}
+
+// Generate implements Generator.
+func (s Servers) Generate(ctx context.Context, r Request) (*Answer, error) {
+	var soft vllm.Soft
+	if len(r.Soft) > 0 {
+		var err error
+		if soft, err = vllm.NewSoft(r.Soft, r.SoftRows, len(r.Soft)/r.SoftRows); err != nil {
+			return nil, err
+		}
+	}
+	seed := r.Seed
+	res, err := s.of(r.Text).Chat(ctx, vllm.ChatRequest{
+		Messages: []vllm.Message{vllm.User(soft, r.Text)},
+		Params:   vllm.Params{Model: r.Model, N: r.N, MaxTokens: r.MaxTokens, Temperature: r.Temperature, Seed: &seed, Logprobs: r.Temperature > 0},
+	})
+	if err != nil {
+		return nil, err
+	}
+	a := &Answer{Prompt: res.PromptTokenIDs}
+	for _, c := range res.Choices {
+		lps := make([]float32, len(c.Logprobs))
+		for i, x := range c.Logprobs {
+			lps[i] = float32(x)
+		}
+		a.Choices = append(a.Choices, Choice{Text: c.Text, Tokens: c.TokenIDs, Logprobs: lps, Finish: c.FinishReason})
+	}
+	return a, nil
+}
+
+// Score implements Scorer.
+func (s Servers) Score(ctx context.Context, model string, prompt, continuation []int32) ([]float32, error) {
+	ids := append(append(make([]int32, 0, len(prompt)+len(continuation)), prompt...), continuation...)
+	h := fnv.New32a()
+	for _, id := range prompt[:min(len(prompt), 32)] {
+		_, _ = h.Write([]byte{byte(id), byte(id >> 8), byte(id >> 16)})
+	}
+	lps, err := s[int(h.Sum32()%uint32(len(s)))].Score(ctx, model, ids, len(continuation))
+	if err != nil {
+		return nil, err
+	}
+	out := make([]float32, len(lps))
+	for i, x := range lps {
+		out[i] = float32(x)
+	}
+	if len(out) != len(continuation) {
+		return nil, fault.Newf(fault.Endpoint, "score", "%d log-probabilities for %d tokens", len(out), len(continuation))
+	}
+	return out, nil
+}
+
+// Replica is one inference server as the publisher of adapter versions sees it.
+type Replica struct {
+	ID     string // its address
+	Client *vllm.Client
+	Prompt []int32 // canary: these ids are scored under the adapter
+}
+
+// Name says which server it is.
+func (r Replica) Name() string { return r.ID }
+
+// Load makes the server serve the version at path, as the server sees it.
+func (r Replica) Load(ctx context.Context, name, path string) error {
+	return r.Client.LoadAdapter(ctx, name, path)
+}
+
+// Unload takes a version out of service.
+func (r Replica) Unload(ctx context.Context, name string) error {
+	return r.Client.UnloadAdapter(ctx, name)
+}
+
+// Canary scores the fixed prompt under a version.
+func (r Replica) Canary(ctx context.Context, name string) ([]float64, error) {
+	return r.Client.Score(ctx, name, r.Prompt, 0)
+}

@@ -1,0 +1,114 @@
+package orchestrator
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"golang.org/x/sync/errgroup"
+
+	"recpie/internal/dataset"
+	"recpie/internal/dataset/terms"
+	"recpie/prompts"
+	"recpie/recommender"
+	"recpie/recommender/bias"
+)
+
+// Side is everything computed from one view of the outcomes.
+type Side struct {
+	View     *dataset.View
+	Terms    *terms.Terms
+	Renderer *prompts.Renderer
+	Net      *recommender.Data // biases and features
+}
+
+// Workspace is the data of a run. Two sides are kept apart: whatever is chosen on validation sees the training records only (Train);
+// the final test run sees training and validation records (Final). Explanations of training and validation records are always
+// written from Train, those of test records from Final, so that each is written once and none knows its own outcome.
+type Workspace struct {
+	Data         *dataset.Dataset
+	Report       *dataset.Report
+	Split        *dataset.Split
+	Regularisers bias.Regularisers
+	Train, Final Side
+}
+
+// DataSettings say which records a run is about and what prompts show of them.
+type DataSettings struct {
+	Path        string
+	SamplePairs int // 0: all users
+	MinRecords  int
+	Seed        int64
+	Prompts     prompts.Settings
+	Quarantine  string // file for broken rows, "" for none
+}
+
+// Prepare reads the data, splits it, and computes for both sides what prompts and networks need.
+func Prepare(ctx context.Context, s DataSettings) (*Workspace, error) {
+	ds, report, err := dataset.Load(ctx, s.Path, dataset.Options{Quarantine: s.Quarantine})
+	if err != nil {
+		return nil, err
+	}
+	return PrepareData(ctx, ds, report, s)
+}
+
+// PrepareData is Prepare for a data set in memory.
+func PrepareData(ctx context.Context, ds *dataset.Dataset, report *dataset.Report, s DataSettings) (*Workspace, error) {
+	split, err := dataset.MakeSplit(ds, dataset.SplitOptions{MinRecords: s.MinRecords})
+	if err != nil {
+		return nil, err
+	}
+	w := &Workspace{Data: ds, Report: report, Split: split}
+	if s.SamplePairs > 0 {
+		w.Split = split.SampleUsers(ds, s.SamplePairs, s.Seed)
+	}
+	w.Train.View, w.Final.View = w.Split.TrainView(ds), w.Split.FinalView(ds)
+	// Statistics and their regularisers come from the records of all users; the sample says whose records are explained and judged.
+	if w.Regularisers, err = bias.Choose(w.Train.View, split.Val); err != nil {
+		return nil, err
+	}
+	var g errgroup.Group
+	for _, side := range []*Side{&w.Train, &w.Final} {
+		g.Go(func() (err error) {
+			if side.Terms, err = terms.Build(side.View, terms.Options{FoldSeed: s.Seed}); err != nil {
+				return err
+			}
+			side.Renderer, err = prompts.New(s.Prompts, side.View, side.Terms)
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	for _, side := range []*Side{&w.Train, &w.Final} { // one after the other: each of them uses all cores
+		if side.Net, err = recommender.NewData(ctx, side.View, w.Regularisers, s.Seed); err != nil {
+			return nil, err
+		}
+	}
+	return w, nil
+}
+
+// SideOf returns the side that explanations of rec are written from.
+func (w *Workspace) SideOf(rec int32) *Side {
+	if _, test := slices.BinarySearch(w.Split.Test, rec); test {
+		return &w.Final
+	}
+	return &w.Train
+}
+
+// Pairs lists the records to explain: those of the split, sample or not, in the order train, validation, test.
+func (w *Workspace) Pairs() []int32 {
+	return slices.Concat(w.Split.Train, w.Split.Val, w.Split.Test)
+}
+
+// Sample says in words whose records are judged.
+func (w *Workspace) Sample() string {
+	if w.Split.Sample == nil {
+		return "all users"
+	}
+	users := map[int32]bool{}
+	for _, r := range w.Pairs() {
+		users[w.Data.Records[r].User] = true
+	}
+	return fmt.Sprintf("sample of %d users", len(users))
+}
