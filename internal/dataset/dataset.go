@@ -2,7 +2,6 @@ package dataset
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -255,18 +254,4 @@ func (ds *Dataset) Labels(recs []int32) []float32 {
 		ys[i] = ds.Spec.Y(ds.ratings[r])
 	}
 	return ys
-}
-
-// WithRatings returns a copy of the data set in which the records recs have the given ratings: for experiments that change or
-// shuffle labels and look at what moves. Everything but the ratings is shared with ds.
-func (ds *Dataset) WithRatings(recs []int32, ratings []float64) (*Dataset, error) {
-	if len(recs) != len(ratings) {
-		return nil, errors.New("dataset: as many ratings as records are needed")
-	}
-	c := *ds
-	c.ratings = slices.Clone(ds.ratings)
-	for i, r := range recs {
-		c.ratings[r] = ratings[i]
-	}
-	return &c, c.checkRange(Spec{})
 }
