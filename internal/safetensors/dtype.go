@@ -11,19 +11,19 @@ type DType string
 
 // The element types that the package knows.
 const (
-	Bool DType = "BOOL"
-	Uint8   DType = "U8"
-	Int8   DType = "I8"
-	Int16  DType = "I16"
-	Uint16  DType = "U16"
+	Bool     DType = "BOOL"
+	Uint8    DType = "U8"
+	Int8     DType = "I8"
+	Int16    DType = "I16"
+	Uint16   DType = "U16"
 	Float16  DType = "F16"
 	BFloat16 DType = "BF16"
-	Int32  DType = "I32"
-	Uint32  DType = "U32"
+	Int32    DType = "I32"
+	Uint32   DType = "U32"
 	Float32  DType = "F32"
 	Float64  DType = "F64"
-	Int64  DType = "I64"
-	Uint64  DType = "U64"
+	Int64    DType = "I64"
+	Uint64   DType = "U64"
 )
 
 // order is the reference implementation's ranking of types: its writer puts later ones first, which keeps every tensor aligned.
