@@ -1,0 +1,194 @@
+package encoder
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+
+	"recpie/internal/fault"
+	"recpie/internal/tokenizer"
+)
+
+// batchTokens bounds the padded tokens of one pass.
+const batchTokens = 4096
+
+// Encoder encodes texts. It may be used by several goroutines; they take turns.
+type Encoder struct {
+	model  *bert
+	tok    *tokenizer.Tokenizer
+	digest string
+	cls    int32
+	sep    int32
+
+	mu    sync.Mutex
+	cache *cache // nil without a cache folder
+}
+
+// Open loads the encoder in the folder dir (config.json, model.safetensors, tokenizer.json). Vectors are kept below cacheDir, ""
+// keeps none.
+func Open(dir, cacheDir string) (*Encoder, error) {
+	e, err := open(dir, cacheDir)
+	if err != nil {
+		return nil, fault.WithHint(fault.New(fault.Fatal, "encoder: "+dir, err), "'make setup' fetches the encoder")
+	}
+	return e, nil
+}
+
+func open(dir, cacheDir string) (*Encoder, error) {
+	c, err := readConfig(dir)
+	if err != nil {
+		return nil, err
+	}
+	e := &Encoder{}
+	if e.tok, err = tokenizer.Load(filepath.Join(dir, "tokenizer.json")); err != nil {
+		return nil, err
+	}
+	for token, id := range map[string]*int32{"[CLS]": &e.cls, "[SEP]": &e.sep} {
+		var ok bool
+		if *id, ok = e.tok.ID(token); !ok {
+			return nil, fmt.Errorf("tokenizer.json has no token %s", token)
+		}
+	}
+	if e.tok.VocabSize() > c.Vocab {
+		return nil, fmt.Errorf("tokenizer.json has %d tokens, the model %d", e.tok.VocabSize(), c.Vocab)
+	}
+	if e.digest, err = digestOf(dir, c.maxTokens); err != nil {
+		return nil, err
+	}
+	if e.model, err = loadBERT(dir, c); err != nil {
+		return nil, err
+	}
+	if cacheDir != "" {
+		if e.cache, err = openCache(cacheDir, e.digest, c.Hidden); err != nil {
+			e.model.w.Free()
+			return nil, err
+		}
+	}
+	return e, nil
+}
+
+// digestOf names everything that decides a vector: weights, tokenizer, sizes and the limit of tokens.
+func digestOf(dir string, maxTokens int) (string, error) {
+	h := sha256.New()
+	fmt.Fprintf(h, "recpie encoder 1, %d tokens\n", maxTokens)
+	for _, name := range []string{"config.json", "tokenizer.json", "model.safetensors"} {
+		f, err := os.Open(filepath.Join(dir, name))
+		if err != nil {
+			return "", err
+		}
+		_, err = io.Copy(h, f)
+		_ = f.Close()
+		if err != nil {
+			return "", err
+		}
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+// Dim returns the length of the vectors.
+func (e *Encoder) Dim() int { return e.model.Hidden }
+
+// Digest names the weights, the tokenizer and the limit of tokens: it belongs into the key of whatever depends on the vectors.
+func (e *Encoder) Digest() string { return e.digest }
+
+// Close frees the weights and closes the cache.
+func (e *Encoder) Close() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.model.w.Free()
+	if e.cache == nil {
+		return nil
+	}
+	return e.cache.file.Close()
+}
+
+// Embed returns the vector of each text, of length 1. Texts are cut at the encoder's limit of tokens. Each distinct text that the
+// cache does not have is encoded once, and is in the cache when Embed returns; after an error, batches that were finished are.
+func (e *Encoder) Embed(ctx context.Context, texts []string) ([][]float32, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	out := make([][]float32, len(texts))
+	known := make(map[key][]float32)
+	var missing []pendingText
+	keys := make([]key, len(texts))
+	for i, text := range texts {
+		k := key(sha256.Sum256([]byte(text)))
+		keys[i] = k
+		if _, seen := known[k]; seen {
+			continue
+		}
+		known[k] = nil
+		if e.cache != nil {
+			v, err := e.cache.get(k)
+			if err != nil {
+				return nil, fault.New(fault.Fatal, "encoder: cache", err)
+			}
+			if v != nil {
+				known[k] = v
+				continue
+			}
+		}
+		missing = append(missing, pendingText{k, e.tokens(text)})
+	}
+	if err := e.encode(ctx, missing, known); err != nil {
+		return nil, err
+	}
+	for i, k := range keys {
+		out[i] = known[k]
+	}
+	return out, nil
+}
+
+// pendingText is a text to encode.
+type pendingText struct {
+	key key
+	ids []int32
+}
+
+func (e *Encoder) tokens(text string) []int32 {
+	ids := e.tok.Encode(text, false)
+	if most := e.model.maxTokens - 2; len(ids) > most {
+		ids = ids[:most]
+	}
+	return append(append([]int32{e.cls}, ids...), e.sep)
+}
+
+// encode works through the missing texts in batches of similar length.
+func (e *Encoder) encode(ctx context.Context, missing []pendingText, known map[key][]float32) error {
+	slices.SortStableFunc(missing, func(a, b pendingText) int { return cmp.Compare(len(a.ids), len(b.ids)) })
+	for len(missing) > 0 {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		n := 1
+		for n < len(missing) && (n+1)*len(missing[n].ids) <= batchTokens {
+			n++
+		}
+		ids, keys, vectors := make([][]int32, n), make([]key, n), make([][]float32, n)
+		for k, t := range missing[:n] {
+			ids[k], keys[k] = t.ids, t.key
+		}
+		flat, err := e.model.encode(ids)
+		if err != nil {
+			return fault.New(fault.Fatal, "encoder", err)
+		}
+		for k := range vectors {
+			vectors[k] = flat[k*e.Dim() : (k+1)*e.Dim() : (k+1)*e.Dim()]
+			known[keys[k]] = vectors[k]
+		}
+		if e.cache != nil {
+			if err := e.cache.put(keys, vectors); err != nil {
+				return fault.New(fault.Fatal, "encoder: cache", err)
+			}
+		}
+		missing = missing[n:]
+	}
+	return nil
+}
