@@ -1,0 +1,305 @@
+package lmserver
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math"
+	"net/http"
+	"path/filepath"
+	"time"
+
+	"recpie/internal/lm"
+	"recpie/internal/wire/tinker"
+	pb "recpie/internal/wire/tinker/tinkerpb"
+)
+
+const (
+	maxSamplers = 256
+	maxSamples  = 1024
+)
+
+// sampler is a sampling session: the base model, or a snapshot of an adapter that is held in memory until the session ends.
+type sampler struct {
+	id      string
+	session *session
+	path    string // tinker path, "" for the base model and for unnamed snapshots
+	base    bool
+	seen    map[int64]seenRequest
+}
+
+// openSampler loads the adapter files of dir ("" for the base model) for a new sampling session.
+func (t *training) openSampler(s *session, path, dir string) (string, error) {
+	sm := &sampler{id: newID("sampler/"), session: s, path: path, base: dir == "", seen: map[int64]seenRequest{}}
+	t.mu.Lock()
+	full := len(t.samplers) >= maxSamplers
+	t.mu.Unlock()
+	if full {
+		return "", userError("%d sampling sessions are open: finish their session first", maxSamplers)
+	}
+	if !sm.base {
+		if err := t.snapshots.load(sm.id, path, dir); err != nil {
+			return "", err
+		}
+	}
+	t.mu.Lock()
+	gone := s.finished
+	if !gone {
+		t.samplers[filepath.Base(sm.id)] = sm
+	}
+	t.mu.Unlock()
+	if gone {
+		t.snapshots.unload(sm.id)
+		return "", userError("session %q has finished", s.id)
+	}
+	return filepath.Base(sm.id), nil
+}
+
+func (t *training) createSampler(w http.ResponseWriter, r *http.Request) {
+	var req struct {
+		SessionID string `json:"session_id"`
+		ModelPath string `json:"model_path"`
+		BaseModel string `json:"base_model"`
+	}
+	if _, ok := t.read(w, r, &req); !ok {
+		return
+	}
+	s, ok := t.live(w, req.SessionID)
+	if !ok {
+		return
+	}
+	dir := ""
+	switch {
+	case req.ModelPath != "":
+		var err error
+		if _, dir, err = t.stored(req.ModelPath, false); err != nil {
+			t.notStored(w, req.ModelPath, err)
+			return
+		}
+	case req.BaseModel != t.srv.base:
+		writeDetail(w, http.StatusBadRequest, "unknown base model %q; this server has %s", req.BaseModel, t.srv.base)
+		return
+	}
+	id, err := t.openSampler(s, req.ModelPath, dir)
+	if err != nil {
+		writeDetail(w, http.StatusBadRequest, "%s", t.futures.scrub(err.Error()))
+		return
+	}
+	writeJSON(w, http.StatusOK, map[string]string{"type": "create_sampling_session", "sampling_session_id": id})
+}
+
+func (t *training) getSampler(w http.ResponseWriter, r *http.Request) {
+	t.mu.Lock()
+	sm, ok := t.samplers[r.PathValue("id")]
+	t.mu.Unlock()
+	if !ok {
+		writeDetail(w, http.StatusNotFound, "unknown sampler")
+		return
+	}
+	out := map[string]string{"sampler_id": filepath.Base(sm.id), "base_model": t.srv.base}
+	if sm.path != "" {
+		out["model_path"] = sm.path
+	}
+	writeJSON(w, http.StatusOK, out)
+}
+
+type sampleRequest struct {
+	SamplerID  string `json:"sampling_session_id"`
+	SeqID      int64  `json:"seq_id"`
+	NumSamples int    `json:"num_samples"`
+	Prompt     struct {
+		Chunks []struct {
+			Type   string  `json:"type"`
+			Tokens []int32 `json:"tokens"`
+		} `json:"chunks"`
+	} `json:"prompt"`
+	Params struct {
+		MaxTokens   *int            `json:"max_tokens"`
+		Seed        *int64          `json:"seed"`
+		Temperature *float64        `json:"temperature"`
+		TopK        *int            `json:"top_k"`
+		TopP        *float64        `json:"top_p"`
+		Stop        json.RawMessage `json:"stop"`
+	} `json:"sampling_params"`
+	PromptLogprobs bool `json:"prompt_logprobs"`
+	TopKPrompt     int  `json:"topk_prompt_logprobs"`
+	TopKSample     int  `json:"topk_sample_logprobs"`
+}
+
+// sample accepts an asample request. (sampling session, seq_id) is the idempotency key; samples have no order.
+func (t *training) sample(w http.ResponseWriter, r *http.Request) {
+	req := sampleRequest{NumSamples: 1}
+	body, ok := t.read(w, r, &req)
+	if !ok {
+		return
+	}
+	if req.NumSamples < 1 || req.NumSamples > maxSamples {
+		writeDetail(w, http.StatusBadRequest, "num_samples must be between 1 and %d", maxSamples)
+		return
+	}
+	content := contentOf(r.URL.Path, body)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	sm, ok := t.samplers[req.SamplerID]
+	if !ok {
+		writeDetail(w, http.StatusGone, "the sampling session is over")
+		return
+	}
+	answer := tinker.Future{}
+	for i := range req.NumSamples {
+		answer.SampleSequenceIDs = append(answer.SampleSequenceIDs, fmt.Sprintf("%s:%d:%d", req.SamplerID, req.SeqID, i))
+	}
+	if old, ok := sm.seen[req.SeqID]; ok {
+		answer.RequestID = old.id
+		if old.content != content {
+			f := t.futures.add("")
+			t.futures.settle(f, nil, userError("seq_id %d was used before with another content", req.SeqID))
+			answer.RequestID = f.id
+		}
+		writeJSON(w, http.StatusOK, answer)
+		return
+	}
+	select {
+	case t.srv.inFlight <- struct{}{}:
+	default:
+		w.Header().Set("Retry-After", "1")
+		writeDetail(w, http.StatusTooManyRequests, "too many samples are waiting")
+		return
+	}
+	f := t.futures.add("")
+	t.forgetSamples(sm)
+	sm.seen[req.SeqID] = seenRequest{content, f.id}
+	sm.session.last = time.Now()
+	answer.RequestID = f.id
+	t.workers.Add(1)
+	go func() {
+		defer t.workers.Done()
+		defer func() { <-t.srv.inFlight }()
+		result, err := t.draw(t.ctx, sm, &req)
+		t.futures.settle(f, result, err)
+	}()
+	writeJSON(w, http.StatusOK, answer)
+}
+
+// forgetSamples drops the keys of results that are no longer kept, now and then. t.mu is held.
+func (t *training) forgetSamples(sm *sampler) {
+	if len(sm.seen)%maxSeen != maxSeen-1 {
+		return
+	}
+	for seq, old := range sm.seen {
+		if _, kept := t.futures.get(old.id); !kept {
+			delete(sm.seen, seq)
+		}
+	}
+}
+
+func (t *training) draw(ctx context.Context, sm *sampler, req *sampleRequest) (any, error) {
+	gen, p, err := t.sampleOf(req)
+	if err != nil {
+		return nil, err
+	}
+	if !sm.base {
+		a, ok := t.snapshots.acquire(sm.id)
+		if !ok {
+			return nil, userError("the sampling session is over")
+		}
+		defer t.snapshots.release(a)
+		gen.Adapter = a.key
+	}
+	results, err := t.srv.generate(ctx, []*lm.GenRequest{gen})
+	if err != nil {
+		return nil, err
+	}
+	return encodeSample(results[0], req, len(p.ids)), nil
+}
+
+// sampleOf turns the request into the sampler's own. Absent stop means the end token; [] means not even that.
+func (t *training) sampleOf(req *sampleRequest) (*lm.GenRequest, *prompt, error) {
+	p := &prompt{}
+	for i, c := range req.Prompt.Chunks {
+		if c.Type != "encoded_text" && c.Type != "" {
+			return nil, nil, userError("chunk %d: %s is not supported", i, c.Type)
+		}
+		p.ids = append(p.ids, c.Tokens...)
+	}
+	for _, id := range p.ids {
+		if id < 0 || id >= t.srv.marker() {
+			return nil, nil, userError("token %d is out of vocabulary", id)
+		}
+	}
+	s := &req.Params
+	if s.MaxTokens != nil && *s.MaxTokens < 1 {
+		return nil, nil, userError("max_tokens must be at least 1")
+	}
+	room, err := p.fit(t.opt.Model.MaxLen, s.MaxTokens, false)
+	if err != nil {
+		return nil, nil, userError("%v", err)
+	}
+	gen := &lm.GenRequest{Prompt: p.ids, N: req.NumSamples, MaxTokens: room, Temperature: or(s.Temperature, 1), TopP: or(s.TopP, 1),
+		TopK: or(s.TopK, -1), Seed: s.Seed, Logprobs: min(max(req.TopKSample, 0), maxLogprobs), PromptLogprobs: -1}
+	if req.PromptLogprobs || req.TopKPrompt > 0 {
+		gen.PromptLogprobs = min(max(req.TopKPrompt, 0), maxLogprobs)
+	}
+	if gen.Temperature < 0 || gen.TopP <= 0 || gen.TopP > 1 {
+		return nil, nil, userError("temperature must not be negative and top_p must be in (0, 1]")
+	}
+	if len(s.Stop) > 0 && string(s.Stop) != "null" {
+		var one string
+		var ids []int32
+		switch {
+		case json.Unmarshal(s.Stop, &one) == nil:
+			gen.Stop = []string{one}
+		case json.Unmarshal(s.Stop, &ids) == nil:
+			gen.StopIDs, gen.IgnoreEOS = ids, true
+		case json.Unmarshal(s.Stop, &gen.Stop) != nil:
+			return nil, nil, userError("stop must be a string, a list of strings or a list of token ids")
+		}
+	}
+	return gen, p, nil
+}
+
+func encodeSample(res *lm.GenResult, req *sampleRequest, prompt int) *pb.SampleResponse {
+	out := &pb.SampleResponse{PromptCacheHitTokens: int32(res.CachedTokens)}
+	for i := range res.Choices {
+		c := &res.Choices[i]
+		seq := &pb.SampledSequence{Tokens: tinker.Int32Bytes(c.Tokens), Logprobs: tinker.Float32Bytes(c.Logprobs)}
+		if c.FinishReason == "length" {
+			seq.StopReason = pb.SampledSequence_LENGTH
+		}
+		if req.TopKSample > 0 {
+			seq.TopkSampledLogprobs = encodeTopK(c.Top, req.TopKSample)
+		}
+		out.Sequences = append(out.Sequences, seq)
+	}
+	if req.PromptLogprobs {
+		lps := make([]float32, prompt)
+		for i := range lps {
+			lps[i] = float32(math.NaN())
+			if i > 0 && i < len(res.PromptLogprobs) {
+				lps[i] = res.PromptLogprobs[i].Logprob
+			}
+		}
+		out.PromptLogprobs = tinker.Float32Bytes(lps)
+	}
+	if req.TopKPrompt > 0 {
+		out.TopkPromptLogprobs = encodeTopK(res.PromptTop, req.TopKPrompt)
+	}
+	return out
+}
+
+// encodeTopK packs the k likeliest tokens per position; undefined entries are id 0 with −99999, as the contract says.
+func encodeTopK(tops [][]lm.TokenLogprob, k int) *pb.TopkLogprobs {
+	k = min(k, maxLogprobs)
+	ids, lps := make([]int32, k*len(tops)), make([]float32, k*len(tops))
+	for i := range lps {
+		lps[i] = -99999
+	}
+	for i, top := range tops {
+		for _, t := range top {
+			if t.Rank >= 1 && t.Rank <= k {
+				ids[i*k+t.Rank-1], lps[i*k+t.Rank-1] = t.ID, t.Logprob
+			}
+		}
+	}
+	return &pb.TopkLogprobs{TokenIds: tinker.Int32Bytes(ids), Logprobs: tinker.Float32Bytes(lps), K: uint32(k), Length: uint32(len(tops))}
+}
