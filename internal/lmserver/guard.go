@@ -7,6 +7,7 @@ import (
 	"mime"
 	"net"
 	"net/http"
+	"runtime/debug"
 	"strings"
 
 	"github.com/klauspost/compress/zstd"
@@ -25,6 +26,7 @@ func (s *Server) guard(next http.Handler) http.Handler {
 		writeDetail(w, http.StatusForbidden, "requests from other origins are refused")
 	}))
 	return pages.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer s.recovered(w)
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		switch {
 		case s.loopback && !isLoopbackHost(hostOnly(r.Host)):
@@ -41,6 +43,14 @@ func (s *Server) guard(next http.Handler) http.Handler {
 		r.Body = http.MaxBytesReader(w, r.Body, s.opt.MaxBody)
 		next.ServeHTTP(w, r)
 	}))
+}
+
+// recovered turns a panic of one request into its 500: the process serves others, and trains.
+func (s *Server) recovered(w http.ResponseWriter) {
+	if p := recover(); p != nil {
+		s.opt.Log.Error("request failed", "panic", p, "stack", string(debug.Stack()))
+		writeDetail(w, http.StatusInternalServerError, "internal error")
+	}
 }
 
 func hostOnly(hostport string) string {

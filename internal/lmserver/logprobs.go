@@ -20,6 +20,14 @@ func (s *Server) piece(id int32, asIDs bool) string {
 	return ""
 }
 
+// alternatives is the list at position i: the token alone where the model gave no list, as when none were asked for.
+func alternatives(tops [][]lm.TokenLogprob, i int, self lm.TokenLogprob) []lm.TokenLogprob {
+	if i < len(tops) && len(tops[i]) > 0 {
+		return tops[i]
+	}
+	return []lm.TokenLogprob{self}
+}
+
 // kept drops alternatives beyond rank k: the first entry is the token itself, whatever its rank.
 func kept(top []lm.TokenLogprob, k int) []lm.TokenLogprob {
 	out := make([]lm.TokenLogprob, 0, len(top))
@@ -41,14 +49,14 @@ func (s *Server) completionLogprobs(res *lm.GenResult, c *lm.Choice, prompt []in
 		out.TokenLogprobs = append(out.TokenLogprobs, lp)
 		out.TextOffset = append(out.TextOffset, offset)
 		offset += utf8.RuneCountInString(text)
-		var alternatives map[string]float64
+		var entry map[string]float64
 		if lp != nil {
-			alternatives = map[string]float64{}
+			entry = map[string]float64{}
 			for _, t := range kept(top, k) {
-				alternatives[s.piece(t.ID, asIDs)] = float64(t.Logprob)
+				entry[s.piece(t.ID, asIDs)] = float64(t.Logprob)
 			}
 		}
-		out.TopLogprobs = append(out.TopLogprobs, alternatives)
+		out.TopLogprobs = append(out.TopLogprobs, entry)
 	}
 	if echo {
 		for i, id := range prompt {
@@ -57,13 +65,13 @@ func (s *Server) completionLogprobs(res *lm.GenResult, c *lm.Choice, prompt []in
 				continue
 			}
 			lp := float64(res.PromptLogprobs[i].Logprob)
-			add(id, &lp, res.PromptTop[i])
+			add(id, &lp, alternatives(res.PromptTop, i, res.PromptLogprobs[i]))
 		}
 	}
 	if c != nil {
 		for i, id := range c.Tokens {
 			lp := float64(c.Logprobs[i])
-			add(id, &lp, c.Top[i])
+			add(id, &lp, alternatives(c.Top, i, lm.TokenLogprob{ID: id, Logprob: c.Logprobs[i]}))
 		}
 	}
 	return out
@@ -74,7 +82,7 @@ func (s *Server) promptLogprobs(res *lm.GenResult, k int) []map[string]openai.Lo
 	out := make([]map[string]openai.Logprob, len(res.PromptLogprobs))
 	for i := 1; i < len(out); i++ {
 		out[i] = map[string]openai.Logprob{}
-		for _, t := range kept(res.PromptTop[i], k) {
+		for _, t := range kept(alternatives(res.PromptTop, i, res.PromptLogprobs[i]), k) {
 			out[i][strconv.Itoa(int(t.ID))] = openai.Logprob{Logprob: float64(t.Logprob), Rank: t.Rank, DecodedToken: s.piece(t.ID, false)}
 		}
 	}
@@ -86,7 +94,8 @@ func (s *Server) chatLogprobs(c *lm.Choice, k int, asIDs bool) *openai.ChatLogpr
 	out := &openai.ChatLogprobs{Content: []openai.ChatTokenLogprob{}}
 	for i, id := range c.Tokens {
 		entry := openai.ChatTokenLogprob{Token: s.piece(id, asIDs), Logprob: float64(c.Logprobs[i]), Bytes: s.bytesOf(id), TopLogprobs: []openai.ChatTopLogprob{}}
-		for _, t := range c.Top[i][:min(k, len(c.Top[i]))] {
+		top := alternatives(c.Top, i, lm.TokenLogprob{ID: id, Logprob: c.Logprobs[i]})
+		for _, t := range top[:min(k, len(top))] {
 			entry.TopLogprobs = append(entry.TopLogprobs, openai.ChatTopLogprob{Token: s.piece(t.ID, asIDs), Logprob: float64(t.Logprob), Bytes: s.bytesOf(t.ID)})
 		}
 		out.Content = append(out.Content, entry)
