@@ -1,0 +1,132 @@
+package vllm
+
+import (
+	"fmt"
+	"math"
+	"slices"
+
+	"recpie/internal/wire/openai"
+)
+
+// chatResult checks a chat answer against its request and converts it.
+func chatResult(r *openai.ChatResponse, p Params) (*Result, error) {
+	res := newResult(r.Model, r.Usage, r.PromptTokenIDs)
+	for _, ch := range r.Choices {
+		if ch.Message.Content == nil {
+			return nil, fmt.Errorf("choice %d has no content", ch.Index)
+		}
+		c := Choice{Index: ch.Index, Text: *ch.Message.Content, TokenIDs: ch.TokenIDs, FinishReason: deref(ch.FinishReason)}
+		if p.Logprobs {
+			if ch.Logprobs == nil {
+				return nil, fmt.Errorf("choice %d has no log-probabilities", ch.Index)
+			}
+			c.Logprobs = make([]float64, len(ch.Logprobs.Content))
+			for i, t := range ch.Logprobs.Content {
+				c.Logprobs[i] = t.Logprob
+			}
+		}
+		res.Choices = append(res.Choices, c)
+	}
+	return res, checkResult(res, p)
+}
+
+// completionResult checks a completion answer against its request and converts it.
+func completionResult(r *openai.CompletionResponse, p Params) (*Result, error) {
+	var prompt []int32
+	if len(r.Choices) > 0 {
+		prompt = r.Choices[0].PromptTokenIDs
+	}
+	res := newResult(r.Model, r.Usage, prompt)
+	for _, ch := range r.Choices {
+		c := Choice{Index: ch.Index, Text: ch.Text, TokenIDs: ch.TokenIDs, FinishReason: deref(ch.FinishReason)}
+		if p.Logprobs {
+			if ch.Logprobs == nil {
+				return nil, fmt.Errorf("choice %d has no log-probabilities", ch.Index)
+			}
+			c.Logprobs = make([]float64, len(ch.Logprobs.TokenLogprobs))
+			for i, lp := range ch.Logprobs.TokenLogprobs {
+				if lp == nil {
+					return nil, fmt.Errorf("choice %d: the log-probability of token %d is null", ch.Index, i)
+				}
+				c.Logprobs[i] = *lp
+			}
+		}
+		res.Choices = append(res.Choices, c)
+	}
+	return res, checkResult(res, p)
+}
+
+func newResult(model string, u *openai.Usage, prompt []int32) *Result {
+	res := &Result{Model: model, PromptTokenIDs: prompt}
+	if u != nil {
+		res.PromptTokens, res.CompletionTokens = u.PromptTokens, u.CompletionTokens
+	}
+	return res
+}
+
+// checkResult refuses an answer that is not exactly what was asked for; a server has been seen to return fewer choices than n.
+func checkResult(res *Result, p Params) error {
+	n := max(1, p.N)
+	if len(res.Choices) != n {
+		return fmt.Errorf("%d choices where %d were asked for", len(res.Choices), n)
+	}
+	if p.Model != "" && res.Model != p.Model {
+		return fmt.Errorf("the answer is from model %q, %q was asked", res.Model, p.Model)
+	}
+	slices.SortFunc(res.Choices, func(a, b Choice) int { return a.Index - b.Index })
+	for i, c := range res.Choices {
+		if c.Index != i {
+			return fmt.Errorf("the choices' indexes are not 0 to %d, each once", n-1)
+		}
+		if c.FinishReason != "stop" && c.FinishReason != "length" {
+			return fmt.Errorf("choice %d finished with %q", i, c.FinishReason)
+		}
+		if !p.TextOnly {
+			if c.TokenIDs == nil {
+				return fmt.Errorf("choice %d has no token ids: the server does not know return_token_ids", i)
+			}
+			if len(c.TokenIDs) > p.MaxTokens {
+				return fmt.Errorf("choice %d has %d tokens, at most %d were asked for", i, len(c.TokenIDs), p.MaxTokens)
+			}
+			if err := checkIDs(c.TokenIDs); err != nil {
+				return fmt.Errorf("choice %d: %w", i, err)
+			}
+			if p.Logprobs && len(c.Logprobs) != len(c.TokenIDs) {
+				return fmt.Errorf("choice %d has %d log-probabilities for %d tokens", i, len(c.Logprobs), len(c.TokenIDs))
+			}
+		}
+		for j, lp := range c.Logprobs {
+			if err := checkLogprob(lp); err != nil {
+				return fmt.Errorf("choice %d, token %d: %w", i, j, err)
+			}
+		}
+	}
+	if !p.TextOnly && len(res.PromptTokenIDs) == 0 {
+		return fmt.Errorf("the answer has no prompt token ids")
+	}
+	return checkIDs(res.PromptTokenIDs)
+}
+
+// checkLogprob allows a rounding error above 0.
+func checkLogprob(lp float64) error {
+	if math.IsNaN(lp) || math.IsInf(lp, 0) || lp > 1e-3 {
+		return fmt.Errorf("%v is no log-probability", lp)
+	}
+	return nil
+}
+
+func checkIDs(ids []int32) error {
+	if i := slices.IndexFunc(ids, func(id int32) bool { return id < 0 }); i >= 0 {
+		return fmt.Errorf("token id %d is negative", ids[i])
+	}
+	return nil
+}
+
+func equalIDs(a, b []int32) bool { return slices.Equal(a, b) }
+
+func deref(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
+}
