@@ -214,8 +214,8 @@ func FuzzSpec(f *testing.F) {
 func FuzzRecBole(f *testing.F) {
 	f.Add("user_id:token\titem_id:token\trating:float\ttimestamp:float\n1\t2\t3\t4\n")
 	f.Add("user_id:token\titem_id:token\trating:float\n1\t2\tNaN\n\t\t\n")
+	dir := f.TempDir()
 	f.Fuzz(func(t *testing.T, s string) {
-		dir := t.TempDir()
 		if err := os.WriteFile(filepath.Join(dir, "x.inter"), []byte(s), 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -224,7 +224,7 @@ func FuzzRecBole(f *testing.F) {
 			return
 		}
 		for _, r := range ds.Records {
-			if y := ds.Labels([]int32{int32(0)})[0]; !(y >= 0 && y <= 1) || ds.Users[r.User] == "" || ds.Items[r.Item].ID == "" {
+			if y := ds.Labels([]int32{0})[0]; !(y >= 0 && y <= 1) || ds.Users[r.User] == "" || ds.Items[r.Item].ID == "" {
 				t.Fatalf("record %+v, y %v", r, y)
 			}
 		}

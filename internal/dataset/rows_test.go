@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
 func readAll(t testing.TB, text string, quoted bool, maxRecord int) (good [][]string, bad []string) {
@@ -131,13 +132,14 @@ func FuzzCSV(f *testing.F) {
 		if lines := strings.Count(s, "\n") + 1; len(good)+len(bad) > lines {
 			t.Fatalf("%d rows of %d lines", len(good)+len(bad), lines)
 		}
+		good = slices.DeleteFunc(good, func(r []string) bool { return len(r) == 1 && r[0] == "" }) // written as a blank line
 		var b bytes.Buffer
 		w := csv.NewWriter(&b)
 		if err := w.WriteAll(good); err != nil {
 			t.Fatal(err)
 		}
 		again, bad := readAll(t, b.String(), true, 1<<16)
-		if d := cmp.Diff(good, again); len(bad) > 0 || d != "" && !strings.ContainsAny(s, "\r\ufeff") {
+		if d := cmp.Diff(good, again, cmpopts.EquateEmpty()); len(bad) > 0 || d != "" && !strings.ContainsAny(s, "\r\ufeff") {
 			t.Fatalf("not read back: %s %v", d, bad)
 		}
 	})

@@ -86,8 +86,10 @@ type vocabulary interface {
 	names() []string
 	// itemTerms returns per item its candidate terms with fold left out; fold = K leaves nothing out.
 	itemTerms(fold int) [][]int32
-	// mentions lists the terms that a visible record's review names; all = true says that every record speaks of every term of its item.
-	mentions(rec int32) (terms []int32, all bool)
+	// spoken says whether reviews tell who speaks of which term; else every record speaks of every term of its item.
+	spoken() bool
+	// mentions lists the terms that a visible record's review names, where they are spoken.
+	mentions(rec int32) []int32
 }
 
 // Build makes the terms of every record. All outcomes are read through the view; those of a visible record's fold are left out of

@@ -84,4 +84,6 @@ func (m *metadata) names() []string { return m.terms }
 
 func (m *metadata) itemTerms(int) [][]int32 { return m.byItem }
 
-func (m *metadata) mentions(int32) ([]int32, bool) { return nil, true }
+func (m *metadata) spoken() bool { return false }
+
+func (m *metadata) mentions(int32) []int32 { return nil }

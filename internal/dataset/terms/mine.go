@@ -22,7 +22,7 @@ const (
 // mined is the vocabulary of nouns that reviews speak of, made anew for every fold.
 type mined struct {
 	words  []string // the union over folds, by name
-	spoken map[int32][]int32
+	said   map[int32][]int32
 	byFold [][][]int32 // per fold, per item
 }
 
@@ -69,7 +69,7 @@ func mine(view *dataset.View, fold []int, opts Options) *mined {
 	for f := range chosen {
 		chosen[f] = choose(count, docs, f, opts.Words)
 	}
-	m := &mined{spoken: make(map[int32][]int32), byFold: make([][][]int32, k+1)}
+	m := &mined{said: make(map[int32][]int32), byFold: make([][][]int32, k+1)}
 	for _, words := range chosen {
 		m.words = append(m.words, words...)
 	}
@@ -82,11 +82,11 @@ func mine(view *dataset.View, fold []int, opts Options) *mined {
 	for _, r := range view.Records() {
 		text, _ := view.Review(r)
 		for _, w := range tokenize(text) {
-			if t, ok := index[w]; ok && !slices.Contains(m.spoken[r], t) {
-				m.spoken[r] = append(m.spoken[r], t)
+			if t, ok := index[w]; ok && !slices.Contains(m.said[r], t) {
+				m.said[r] = append(m.said[r], t)
 			}
 		}
-		slices.Sort(m.spoken[r])
+		slices.Sort(m.said[r])
 	}
 	for f := range m.byFold {
 		m.byFold[f] = m.candidates(view, fold, f, chosen[f], index, opts)
@@ -141,7 +141,7 @@ func (m *mined) candidates(view *dataset.View, fold []int, left int, words []str
 		if fold[r] == left {
 			continue
 		}
-		if said := m.spoken[r]; len(said) > 0 {
+		if said := m.said[r]; len(said) > 0 {
 			total++
 			for _, t := range said {
 				share[t]++
@@ -155,7 +155,7 @@ func (m *mined) candidates(view *dataset.View, fold []int, left int, words []str
 			if fold[r] == left {
 				continue
 			}
-			for _, t := range m.spoken[r] {
+			for _, t := range m.said[r] {
 				if in[t] {
 					n[t]++
 				}
@@ -182,7 +182,9 @@ func (m *mined) names() []string { return m.words }
 
 func (m *mined) itemTerms(fold int) [][]int32 { return m.byFold[fold] }
 
-func (m *mined) mentions(rec int32) ([]int32, bool) { return m.spoken[rec], false }
+func (m *mined) spoken() bool { return true }
+
+func (m *mined) mentions(rec int32) []int32 { return m.said[rec] }
 
 // tokenize lower-cases words, puts plain plurals into the singular and keeps other signs as one token ".", which ends a phrase.
 func tokenize(text string) []string {

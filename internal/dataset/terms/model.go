@@ -24,24 +24,53 @@ type sum struct {
 func (a *sum) add(x float64)     { a.s += x; a.n++ }
 func (a sum) less(x float64) sum { return sum{a.s - x, a.n - 1} }
 
+// tally holds a sum per term. A user or an item has few terms, so a list is smaller and quicker than a map.
+type tally []termSum
+
+type termSum struct {
+	term int32
+	sum  sum
+}
+
+func (t *tally) add(term int32, x float64) {
+	for i := range *t {
+		if (*t)[i].term == term {
+			(*t)[i].sum.add(x)
+			return
+		}
+	}
+	*t = append(*t, termSum{term, sum{x, 1}})
+}
+
+// of returns the sum of a term, zero when there is none.
+func (t tally) of(term int32) sum {
+	for i := range t {
+		if t[i].term == term {
+			return t[i].sum
+		}
+	}
+	return sum{}
+}
+
 // model is all that is known with one fold left out.
 type model struct {
 	opts      Options
 	itemTerms [][]int32
-	user      []sum          // of y − μ − b_i
-	item      []sum          // of y − μ − b_u
-	tastes    map[int64]*sum // by user and term, of y − μ − b_i
-	said      map[int64]*sum // by item and term, of y − μ − b_u of those who mention it; nil when all do
-	tasteCut  []float64      // quantiles .1 .3 .7 .9
+	user      []sum     // of y − μ − b_i
+	item      []sum     // of y − μ − b_u
+	tastes    []tally   // per user, of y − μ − b_i
+	said      []tally   // per item, of y − μ − b_u of those who mention the term; nil when every record speaks of every term
+	tasteCut  []float64 // quantiles .1 .3 .7 .9
 	saidCut   []float64
 }
-
-func key(a, term int32) int64 { return int64(a)<<32 | int64(term) }
 
 func fitModel(view *dataset.View, voc vocabulary, fold []int, left int, opts Options) *model {
 	ds := view.Dataset()
 	m := &model{opts: opts, itemTerms: voc.itemTerms(left), user: make([]sum, len(ds.Users)), item: make([]sum, len(ds.Items)),
-		tastes: make(map[int64]*sum), said: make(map[int64]*sum)}
+		tastes: make([]tally, len(ds.Users))}
+	if voc.spoken() {
+		m.said = make([]tally, len(ds.Items))
+	}
 	var recs []int32
 	var ys []float64
 	for _, r := range view.Records() {
@@ -50,27 +79,15 @@ func fitModel(view *dataset.View, voc vocabulary, fold []int, left int, opts Opt
 		}
 	}
 	toItem, toUser := residuals(ds, recs, ys)
-	add := func(to map[int64]*sum, k int64, x float64) {
-		s := to[k]
-		if s == nil {
-			s = new(sum)
-			to[k] = s
-		}
-		s.add(x)
-	}
 	for j, r := range recs {
 		rec := ds.Records[r]
 		m.user[rec.User].add(toUser[j])
 		m.item[rec.Item].add(toItem[j])
 		for _, term := range m.itemTerms[rec.Item] {
-			add(m.tastes, key(rec.User, term), toUser[j])
+			m.tastes[rec.User].add(term, toUser[j])
 		}
-		spoken, all := voc.mentions(r)
-		if all {
-			m.said = nil
-		}
-		for _, term := range spoken {
-			add(m.said, key(rec.Item, term), toItem[j])
+		for _, term := range voc.mentions(r) {
+			m.said[rec.Item].add(term, toItem[j])
 		}
 	}
 	m.cut(ds, voc, recs, toItem, toUser)
@@ -138,13 +155,13 @@ func (m *model) cut(ds *dataset.Dataset, voc vocabulary, recs []int32, toItem, t
 	for j := 0; j < len(recs); j += step {
 		rec := ds.Records[recs[j]]
 		user, item := m.user[rec.User].less(toUser[j]), m.item[rec.Item].less(toItem[j])
-		spoken, _ := voc.mentions(recs[j])
+		mentioned := voc.mentions(recs[j])
 		for _, term := range m.itemTerms[rec.Item] {
-			if x, ok := m.taste(m.tastes[key(rec.User, term)].less(toUser[j]), user); ok {
+			if x, ok := m.taste(m.tastes[rec.User].of(term).less(toUser[j]), user); ok {
 				tastes = append(tastes, x)
 			}
 			said := m.saidOf(rec.Item, term)
-			if slices.Contains(spoken, term) {
+			if slices.Contains(mentioned, term) {
 				said = said.less(toItem[j])
 			}
 			if x, ok := m.opinion(said, item); ok {
@@ -156,10 +173,10 @@ func (m *model) cut(ds *dataset.Dataset, voc vocabulary, recs []int32, toItem, t
 }
 
 func (m *model) saidOf(item, term int32) sum {
-	if s := m.said[key(item, term)]; s != nil {
-		return *s
+	if m.said == nil {
+		return sum{}
 	}
-	return sum{}
+	return m.said[item].of(term)
 }
 
 // describe gives the candidates of a record that the model has not seen.
@@ -168,10 +185,8 @@ func (m *model) describe(rec dataset.Record) []cell {
 	cells := make([]cell, 0, len(terms))
 	for _, term := range terms {
 		c := cell{term: term, taste: nan, opinion: nan, tasteWord: -1, opinionWord: -1}
-		if s := m.tastes[key(rec.User, term)]; s != nil {
-			if x, ok := m.taste(*s, m.user[rec.User]); ok {
-				c.taste, c.tasteWord = float32(x), word(x, m.tasteCut)
-			}
+		if x, ok := m.taste(m.tastes[rec.User].of(term), m.user[rec.User]); ok {
+			c.taste, c.tasteWord = float32(x), word(x, m.tasteCut)
 		}
 		if x, ok := m.opinion(m.saidOf(rec.Item, term), m.item[rec.Item]); ok {
 			c.opinion, c.opinionWord = float32(x), word(x, m.saidCut)
