@@ -27,7 +27,7 @@ type Config struct {
 // Data says which records are used.
 type Data struct {
 	Path        string `key:"path" doc:"folder with dataset.yaml and CSV files, or RecBole atomic files; ml-100k names the cached MovieLens 100K"`
-	SamplePairs int    `key:"sample_pairs" doc:"explain the records of users drawn by seed until this many pairs are reached; 0 explains all"`
+	SamplePairs int    `key:"sample_pairs" doc:"explain the records of users drawn by seed until this many pairs are reached; 0 explains all; without explanations all records are used"`
 	MinRecords  int    `key:"min_records" doc:"users with fewer rated records are left out (the protocol says 5)"`
 }
 
@@ -92,7 +92,7 @@ type Policy struct {
 	Steps          int     `key:"steps" doc:"PPO steps per round (S)"`
 	Pairs          int     `key:"pairs" doc:"(user, item) pairs per PPO step"`
 	Group          int     `key:"group" doc:"alternatives sampled per pair"`
-	Credit         string  `key:"credit" doc:"pair: both sentences get the pair's advantage; side: each gets its counterfactual gain"`
+	Credit         string  `key:"credit" doc:"pair: both sentences get the reward of their pair; crossed: each its mean over all partners; side: each what it alone brought"`
 	Epochs         int     `key:"epochs" doc:"passes over a step's samples"`
 	Minibatch      int     `key:"minibatch" doc:"sentences per optimizer step"`
 	LearningRate   float64 `key:"learning_rate" doc:"AdamW rate of the adapter"`
@@ -109,7 +109,7 @@ type Policy struct {
 type Recommender struct {
 	Loss        string  `key:"loss" doc:"mse on the rating, or bce on the label"`
 	Dim         int     `key:"dim" doc:"width of the six tokens"`
-	LR          float64 `key:"learning_rate" doc:"AdamW rate"`
+	LR          float64 `key:"learning_rate" doc:"AdamW rate; 0 chooses by the size of the data"`
 	WeightDecay float64 `key:"weight_decay" doc:"weight decay of all but the id tables"`
 	Dropout     float64 `key:"dropout" doc:"dropout of the hidden layers"`
 	Batch       int     `key:"batch" doc:"records per step; 0 chooses by the size of the data"`
@@ -133,8 +133,8 @@ func Default() Config {
 		Inference: Inference{Model: "recpie-embedded", Concurrency: 64, MaxTokens: 64, SoftPrompts: true, Timeout: 2 * time.Minute, CacheSize: 4096},
 		Training:  Training{Rank: 16},
 		Prompts:   Prompts{History: 5, TokenBudget: 384, Taste: true, Opinions: true},
-		Policy: Policy{Rounds: 2, Steps: 12, Pairs: 8, Group: 4, Credit: "pair", Epochs: 1, Minibatch: 32, LearningRate: 1e-4, ProjectionRate: 1e-3,
+		Policy: Policy{Rounds: 2, Steps: 12, Pairs: 8, Group: 4, Credit: "crossed", Epochs: 1, Minibatch: 32, LearningRate: 1e-4, ProjectionRate: 1e-3,
 			Clip: 0.2, KL: 0.05, KLTarget: 3, FormatPenalty: 0.5, Temperature: 1, Validation: 256},
-		Recommender: Recommender{Loss: "mse", Dim: 64, LR: 1e-3, WeightDecay: 1e-3, Dropout: 0.3, Epochs: 20, Patience: 4, Seeds: 3, Folds: 2},
+		Recommender: Recommender{Loss: "mse", Dim: 64, WeightDecay: 1e-3, Dropout: 0.3, Epochs: 20, Patience: 4, Seeds: 3, Folds: 2},
 	}
 }

@@ -36,7 +36,7 @@ func (c *Config) validate() error {
 	}
 	oneOf("explanations", c.Explanations, "on", "off")
 	oneOf("recommender.loss", c.Recommender.Loss, "mse", "bce")
-	oneOf("policy.credit", c.Policy.Credit, "pair", "side")
+	oneOf("policy.credit", c.Policy.Credit, "crossed", "pair", "side")
 	if c.Run == "" {
 		bad("run", "no run directory")
 	}
@@ -69,14 +69,17 @@ func (c *Config) validate() error {
 	if len(c.Inference.Endpoints) == 0 && c.Prompts.TokenBudget+c.Inference.MaxTokens > c.LM.Context {
 		bad("prompts.token_budget", "%d plus inference.max_tokens (%d) is more than lm.context (%d)", c.Prompts.TokenBudget, c.Inference.MaxTokens, c.LM.Context)
 	}
-	if c.Policy.Group < 2 && c.Policy.Credit == "pair" && c.Policy.Rounds > 0 {
+	if c.Policy.Group < 2 && c.Policy.Credit != "side" && c.Policy.Rounds > 0 {
 		bad("policy.group", "%d: the advantage compares alternatives of one pair, so at least 2 are needed", c.Policy.Group)
 	}
-	for key, val := range map[string]float64{"policy.learning_rate": c.Policy.LearningRate, "policy.kl_target": c.Policy.KLTarget, "policy.temperature": c.Policy.Temperature, "recommender.learning_rate": c.Recommender.LR} {
+	for key, val := range map[string]float64{"policy.learning_rate": c.Policy.LearningRate, "policy.kl_target": c.Policy.KLTarget, "policy.temperature": c.Policy.Temperature} {
 		positive(key, val)
 	}
 	if c.Policy.Clip <= 0 || c.Policy.Clip >= 1 {
 		bad("policy.clip", "%g is not between 0 and 1", c.Policy.Clip)
+	}
+	if c.Recommender.LR < 0 {
+		bad("recommender.learning_rate", "%g is below 0", c.Recommender.LR)
 	}
 	if c.Recommender.Dropout < 0 || c.Recommender.Dropout >= 1 {
 		bad("recommender.dropout", "%g is not in [0, 1)", c.Recommender.Dropout)

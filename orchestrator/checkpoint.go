@@ -22,7 +22,6 @@ type Checkpoint struct {
 	Round   int            `json:"round"`   // from 1
 	Trainer string         `json:"trainer"` // path of weights and optimizer moments at the training server
 	Version string         `json:"version"` // adapter version that samples the next step
-	Soft    string         `json:"soft"`    // digest of projection and consumer table
 	Policy  policy.State   `json:"policy"`  // KL coefficient, critic, counters
 	Metrics policy.Metrics `json:"metrics"` // of the step
 

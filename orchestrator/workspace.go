@@ -31,6 +31,8 @@ type Workspace struct {
 	Split        *dataset.Split
 	Regularisers bias.Regularisers
 	Train, Final Side
+
+	prompts prompts.Settings
 }
 
 // DataSettings say which records a run is about and what prompts show of them.
@@ -58,7 +60,7 @@ func PrepareData(ctx context.Context, ds *dataset.Dataset, report *dataset.Repor
 	if err != nil {
 		return nil, err
 	}
-	w := &Workspace{Data: ds, Report: report, Split: split}
+	w := &Workspace{Data: ds, Report: report, Split: split, prompts: s.Prompts}
 	if s.SamplePairs > 0 {
 		w.Split = split.SampleUsers(ds, s.SamplePairs, s.Seed)
 	}

@@ -198,3 +198,36 @@ func MannWhitney(a, b []float64) (share, p float64) {
 	}
 	return u / (na * nb), 2 * distuv.UnitNormal.Survival(math.Abs(u-na*nb/2)/sd)
 }
+
+// Gain is a mean over records with its standard error, clustered by user.
+type Gain struct{ Mean, SE, T, P float64 }
+
+// ClusterMean tests whether the mean of xs differs from 0 when records of one user are not independent.
+func ClusterMean(xs []float64, user []int32) Gain {
+	n := float64(len(xs))
+	var g Gain
+	for _, x := range xs {
+		g.Mean += x / n
+	}
+	sums := map[int32]float64{}
+	var order []int32
+	for i, x := range xs {
+		if _, ok := sums[user[i]]; !ok {
+			order = append(order, user[i])
+		}
+		sums[user[i]] += x - g.Mean
+	}
+	var ss float64
+	for _, u := range order {
+		ss += sums[u] * sums[u]
+	}
+	c := float64(len(order))
+	g.P = 1
+	if c < 2 || ss == 0 {
+		return g
+	}
+	g.SE = math.Sqrt(ss*c/(c-1)) / n
+	g.T = g.Mean / g.SE
+	g.P = 2 * distuv.StudentsT{Mu: 0, Sigma: 1, Nu: c - 1}.Survival(math.Abs(g.T))
+	return g
+}

@@ -1,0 +1,108 @@
+package main
+
+import (
+	"context"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"recpie/config"
+	"recpie/internal/dataset"
+	"recpie/internal/fault"
+	"recpie/orchestrator"
+	"recpie/prompts"
+	"recpie/recommender"
+)
+
+func (a *app) dataCmd() *cobra.Command {
+	cmd := &cobra.Command{Use: "data", Short: "Look at data sets"}
+	var quarantine string
+	check := &cobra.Command{
+		Use: "check PATH", Short: "Read a data set, report what is broken, and show its split", Args: cobra.ExactArgs(1),
+		Example: "  recpie data check my/data\n  recpie data check ml-100k -o json\n  recpie data check my/data --quarantine broken.jsonl",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			path, err := dataPath(args[0])
+			if err != nil {
+				return err
+			}
+			report, err := dataset.Check(cmd.Context(), path, dataset.Options{Quarantine: quarantine})
+			if report == nil {
+				return err
+			}
+			if perr := a.print(cmd.OutOrStdout(), report, func(w io.Writer) { _ = report.WriteText(w) }); err == nil {
+				err = perr
+			}
+			return err
+		},
+	}
+	check.Flags().StringVar(&quarantine, "quarantine", "", "write the broken rows to this file, one JSON object a line")
+	cmd.AddCommand(check)
+	return cmd
+}
+
+// cacheDir is where set-up and runs keep what may be made again.
+func cacheDir() (string, error) {
+	if dir := os.Getenv("RECPIE_CACHE"); dir != "" {
+		return dir, nil
+	}
+	base, err := os.UserCacheDir()
+	if err != nil {
+		return "", fault.WithHint(fault.New(fault.Fatal, "cache folder", err), "set RECPIE_CACHE to a writable folder")
+	}
+	return filepath.Join(base, "recpie"), nil
+}
+
+// dataPath resolves the name of a cached data set; a folder that exists wins over the name.
+func dataPath(path string) (string, error) {
+	if _, err := os.Stat(path); err == nil || path != "ml-100k" {
+		return path, nil
+	}
+	cache, err := cacheDir()
+	if err != nil {
+		return "", err
+	}
+	dir := filepath.Join(cache, "ml-100k")
+	if _, err := os.Stat(dir); err != nil {
+		return "", fault.WithHint(fault.Newf(fault.Fatal, "data", "MovieLens 100K is not in the cache (%s)", dir), "run 'make setup', or name a folder with --data")
+	}
+	return dir, nil
+}
+
+// prepare reads the data of a run.
+func prepare(ctx context.Context, c *config.Config) (*orchestrator.Workspace, error) {
+	path, err := dataPath(c.Data.Path)
+	if err != nil {
+		return nil, err
+	}
+	s := prompts.DefaultSettings()
+	s.History, s.Taste, s.Opinions = c.Prompts.History, c.Prompts.Taste, c.Prompts.Opinions
+	pairs := c.Data.SamplePairs
+	if c.Explanations == "off" {
+		pairs = 0 // the network alone needs no sample
+	}
+	return orchestrator.Prepare(ctx, orchestrator.DataSettings{Path: path, SamplePairs: pairs, MinRecords: c.Data.MinRecords, Seed: c.Seed, Prompts: s})
+}
+
+// networkSettings starts from what suits the number of training records and lets the user's settings win.
+func networkSettings(c *config.Config, train int) recommender.Settings {
+	s := recommender.DefaultSettings(train)
+	r := c.Recommender
+	s.Dim, s.Loss, s.Dropout, s.WeightDecay, s.MaxEpochs, s.Patience = r.Dim, recommender.Loss(r.Loss), r.Dropout, r.WeightDecay, r.Epochs, r.Patience
+	if r.LR > 0 {
+		s.LR = r.LR
+	}
+	if r.Batch > 0 {
+		s.Batch = r.Batch
+	}
+	return s
+}
+
+func newLab(c *config.Config, w *orchestrator.Workspace, dir string) *orchestrator.Lab {
+	lab := &orchestrator.Lab{Work: w, Settings: networkSettings(c, len(w.Split.Train)), Dir: dir}
+	for i := range c.Recommender.Seeds {
+		lab.Seeds = append(lab.Seeds, c.Seed+int64(i))
+	}
+	return lab
+}

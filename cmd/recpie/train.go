@@ -1,0 +1,83 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"recpie/config"
+	"recpie/internal/evaluate"
+	"recpie/internal/progress"
+	"recpie/internal/torch"
+	"recpie/orchestrator"
+)
+
+func (a *app) trainCmd() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "train", Short: "Train: the whole loop, or the network alone", Args: cobra.NoArgs,
+		Long: `Train runs the loop: explanations, network, policy steps, new explanations, and writes the run directory with report.html.
+The same command continues an interrupted run. With --explanations off it trains the network alone on all records.`,
+		Example: `  recpie train                                        MovieLens 100K, a sample of users, embedded language model
+  recpie train --data my/data --run runs/mine         your data
+  recpie train --explanations off --data my/data      the network alone
+  recpie train -c recpie.yaml --set policy.rounds=3   your inference and training servers
+  recpie train -c recpie.yaml --set training.frozen=true   your inference servers, language model as it is`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := a.load()
+			if err != nil {
+				return err
+			}
+			show := progress.New(cmd.ErrOrStderr())
+			defer show.Close()
+			report, err := a.train(cmd.Context(), c, show)
+			if err != nil {
+				return err
+			}
+			path := filepath.Join(c.Run, "report.html")
+			return a.print(cmd.OutOrStdout(), report, func(w io.Writer) { fmt.Fprintf(w, "\n%s\nreport: %s\n", report.Text(), path) })
+		},
+	}
+	a.settingFlag(cmd, "explanations", "explanations", "")
+	a.settingFlag(cmd, "rounds", "policy.rounds", "")
+	a.settingFlag(cmd, "steps", "policy.steps", "")
+	a.settingFlag(cmd, "loss", "recommender.loss", "")
+	a.settingFlag(cmd, "network-seeds", "recommender.seeds", "")
+	return cmd
+}
+
+// train runs what the settings ask for in the run directory and writes the report there.
+func (a *app) train(ctx context.Context, c *config.Config, show *progress.Reporter) (*evaluate.Report, error) {
+	torch.SetThreads(threads(c))
+	dir, err := openRun(c)
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	began := time.Now()
+	w, err := prepare(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	if err := w.Split.SaveFile(dir.Path("split.json"), w.Data); err != nil {
+		return nil, err
+	}
+	show.Printf("%s: %d users, %d items, %d records; %s, %d train, %d validation, %d test; read in %s", w.Data.Name, len(w.Data.Users), len(w.Data.Items),
+		len(w.Data.Records), w.Sample(), len(w.Split.Train), len(w.Split.Val), len(w.Split.Test), time.Since(began).Round(100*time.Millisecond))
+	lab := newLab(c, w, dir.Path("networks"))
+	lab.Progress = func(name string, seed int) { show.Printf("network %s, seed %d of %d", name, seed+1, len(lab.Seeds)) }
+	var report *evaluate.Report
+	if c.Explanations == "off" {
+		report, err = orchestrator.TrainNetwork(ctx, lab)
+	} else {
+		report, err = a.loop(ctx, c, dir, w, lab, show)
+	}
+	if err != nil {
+		return nil, err
+	}
+	report.Timings["all"] = time.Since(began).Seconds()
+	return report, report.Write(dir.Path())
+}

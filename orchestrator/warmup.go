@@ -1,0 +1,191 @@
+package orchestrator
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"iter"
+	"math"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"recpie/internal/fault"
+	"recpie/internal/lm"
+	"recpie/internal/tokenizer"
+	"recpie/prompts"
+)
+
+// WarmupSettings describe the embedded language model and its supervised warm-up.
+type WarmupSettings struct {
+	Layers, Hidden, Heads int
+	Vocabulary            int // of the byte-level BPE trained on the corpus
+	Context               int // positions
+	Steps, Batch          int
+	Rate                  float64 // peak learning rate
+	Samples               int     // training records whose sentences are shown
+	TokenBudget           int     // of a prompt's text
+	Seed                  int64
+	CacheDir              string // models are kept here, by the digest of everything they depend on
+}
+
+// softShare of the warm-up's prompts begin with a random soft row, so that the model has learned to read past one that means
+// nothing yet; the others have none, as the reference model's prompts.
+const softShare = 0.5
+
+// Warmup returns the folder of a small GPT-2, in the Hugging Face layout, that writes explanations in the paper's format: trained
+// from nothing on sentences built from training records (the best three and worst three reasons per pair, drawn with variety),
+// reproducible by seed. The folder's name holds the digest of data view, prompts and settings; one that is there is used again.
+//
+// The workspace's prompts are held to the token budget by the model's own tokenizer from here on.
+func (w *Workspace) Warmup(ctx context.Context, s WarmupSettings, progress func(step, total int, loss float64)) (string, error) {
+	cache := s.CacheDir
+	s.CacheDir = ""
+	b, err := json.Marshal(s)
+	if err != nil {
+		return "", fault.New(fault.Fatal, "warm-up", err)
+	}
+	sum := sha256.Sum256(fmt.Appendf(nil, "recpie warm-up 1\n%s\n%s\n%s\n", w.Train.View.Digest(), w.Train.Renderer.Digest(), b))
+	dir := filepath.Join(cache, "lm-"+hex.EncodeToString(sum[:8]))
+	if _, err := os.Stat(dir); err == nil {
+		tok, err := tokenizer.Load(filepath.Join(dir, "tokenizer.json"))
+		if err != nil {
+			return "", err
+		}
+		return dir, w.Limit(s.TokenBudget, counter{tok})
+	}
+	rows := w.warmupRows(s)
+	tok, err := w.trainTokenizer(rows, s)
+	if err != nil {
+		return "", err
+	}
+	if err := w.Limit(s.TokenBudget, counter{tok}); err != nil {
+		return "", err
+	}
+	model, err := lm.NewGPT2(lm.Config{ModelType: "gpt2", Architectures: []string{"GPT2LMHeadModel"}, VocabSize: tok.VocabSize(), NPositions: s.Context, NEmbd: s.Hidden,
+		NLayer: s.Layers, NHead: s.Heads, Activation: "gelu_new", LayerNormEps: 1e-5, InitializerRange: 0.02}, s.Seed)
+	if err != nil {
+		return "", err
+	}
+	defer model.Close()
+	bundle, err := lm.NewBundle("recpie-embedded", model, tok)
+	if err != nil {
+		return "", err
+	}
+	examples, err := w.warmupCorpus(bundle, rows, s)
+	if err != nil {
+		return "", err
+	}
+	err = lm.Warmup(ctx, bundle, examples, lm.WarmupOptions{Steps: s.Steps, Batch: s.Batch, LR: s.Rate, Seed: s.Seed, Progress: progress})
+	if err != nil {
+		return "", err
+	}
+	if err := os.MkdirAll(cache, 0o755); err != nil {
+		return "", fault.New(fault.Fatal, "warm-up", err)
+	}
+	return dir, bundle.SaveDir(dir)
+}
+
+// counter counts tokens of the embedded model.
+type counter struct{ tok *tokenizer.Tokenizer }
+
+func (c counter) Count(text string) int { return len(c.tok.Encode(text, false)) }
+
+// Limit holds the prompts of both sides to a budget of tokens.
+func (w *Workspace) Limit(budget int, c prompts.Counter) error {
+	for _, side := range []*Side{&w.Train, &w.Final} {
+		s := w.prompts
+		s.TokenBudget, s.Counter = budget, c
+		var err error
+		if side.Renderer, err = prompts.New(s, side.View, side.Terms); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// warmupRows draws users by seed and takes their training records, sampled users or not, until there are enough.
+func (w *Workspace) warmupRows(s WarmupSettings) []int32 {
+	byUser := map[int32][]int32{}
+	var users []int32
+	for _, r := range w.Split.Whole().Train {
+		u := w.Data.Records[r].User
+		if byUser[u] == nil {
+			users = append(users, u)
+		}
+		byUser[u] = append(byUser[u], r)
+	}
+	rand.New(rand.NewPCG(uint64(s.Seed), 0x3a)).Shuffle(len(users), func(i, j int) { users[i], users[j] = users[j], users[i] })
+	var rows []int32
+	for _, u := range users {
+		if len(rows) >= s.Samples {
+			break
+		}
+		rows = append(rows, byUser[u][max(0, len(byUser[u])-64):]...) // no single user fills the corpus
+	}
+	slices.Sort(rows)
+	return rows
+}
+
+func (w *Workspace) trainTokenizer(rows []int32, s WarmupSettings) (*tokenizer.Tokenizer, error) {
+	examples, err := w.Train.Renderer.WarmupExamples(rows, uint64(s.Seed))
+	if err != nil {
+		return nil, err
+	}
+	texts := func(yield func(string) bool) {
+		for _, e := range examples {
+			if !yield(e.Prompt) || !yield(e.Target) {
+				return
+			}
+		}
+	}
+	return tokenizer.TrainBPE(iter.Seq[string](texts), tokenizer.TrainOptions{VocabSize: s.Vocabulary, Special: lm.SpecialTokens(), MinFrequency: 2})
+}
+
+func (w *Workspace) warmupCorpus(b *lm.Bundle, rows []int32, s WarmupSettings) ([]lm.Example, error) {
+	texts, err := w.Train.Renderer.WarmupExamples(rows, uint64(s.Seed))
+	if err != nil {
+		return nil, err
+	}
+	id := func(token string) int32 { n, _ := b.Tok.ID(token); return n }
+	rng := rand.New(rand.NewPCG(uint64(s.Seed), 0x50f7))
+	norm := b.Model.EmbeddingNorm()
+	marker := int32(b.Model.Cfg.VocabSize)
+	var out []lm.Example
+	for _, t := range texts {
+		var e lm.Example
+		e.Prompt = append(e.Prompt, id(lm.TokenBOS), id(lm.TokenUser))
+		if rng.Float64() < softShare {
+			e.Soft = &lm.SoftRows{Pos: len(e.Prompt), Rows: 1, Data: direction(rng, s.Hidden, norm)}
+			e.Prompt = append(e.Prompt, marker)
+		}
+		e.Prompt = append(e.Prompt, b.Tok.Encode(t.Prompt, false)...)
+		e.Prompt = append(e.Prompt, id(lm.TokenEnd), id(lm.TokenAssistant))
+		e.Target = append(b.Tok.Encode(t.Target, false), id(lm.TokenEnd))
+		if len(e.Prompt)+len(e.Target) <= s.Context {
+			out = append(out, e)
+		}
+	}
+	if len(out) == 0 {
+		return nil, fault.WithHint(fault.Newf(fault.Fatal, "warm-up", "no training record has a prompt of at most %d tokens", s.Context), "raise lm.context or lower prompts.token_budget")
+	}
+	return out, nil
+}
+
+// direction draws a vector of the given length, every direction being as likely.
+func direction(rng *rand.Rand, n int, length float64) []float32 {
+	v := make([]float64, n)
+	var ss float64
+	for i := range v {
+		v[i] = rng.NormFloat64()
+		ss += v[i] * v[i]
+	}
+	out := make([]float32, n)
+	for i := range v {
+		out[i] = float32(v[i] * length / math.Sqrt(ss))
+	}
+	return out
+}
