@@ -186,4 +186,3 @@ func (m *bpe) fill(ids map[string]int32, merges []mergeSpelling, ignoreMerges bo
 	}
 	return nil
 }
-

@@ -95,4 +95,3 @@ func (t *Tokenizer) indexTokens() error {
 	}
 	return nil
 }
-
