@@ -20,7 +20,8 @@ WIDE void recpie_adam(float *restrict w, const float *restrict g, float *restric
     const float vi = b2 * v[i] + a2 * d * d;
     m[i] = mi;
     v[i] = vi;
-    w[i] = x - step * mi / (sqrtf(vi) * root + eps);
+    // -ffast-math takes roots by a reciprocal estimate, which makes NaN of a denormal: 1e-30 keeps clear of them, far below eps.
+    w[i] = x - step * mi / (sqrtf(vi + 1e-30f) * root + eps);
   }
 }
 
