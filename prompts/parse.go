@@ -189,9 +189,10 @@ func inspect(s string) Reason {
 	words := strings.Fields(s)
 	first, _ := utf8.DecodeRuneInString(s)
 	switch {
-	case html.MatchString(s) || strings.Contains(s, "<|") || strings.Contains(s, "|>"):
+	// The characters that every match holds are looked for first: the expressions cost more than all the rest.
+	case strings.ContainsAny(s, "<>&[") && (html.MatchString(s) || strings.Contains(s, "<|") || strings.Contains(s, "|>")):
 		return Markup
-	case link.MatchString(s):
+	case strings.ContainsAny(bare, ".:") && link.MatchString(s):
 		return Link
 	case len(words) > maxWords || len(s) > maxBytes:
 		return TooLong

@@ -105,8 +105,9 @@ func (r *Renderer) Heuristic(rec int32, pol Polarity) string {
 	return r.sentence(cs[:min(clauses, len(cs))], pol)
 }
 
-// SampleHeuristic draws three reasons, the stronger the likelier (the k-th by strength has weight e^(−k/1.5)), so that a model
-// trained on such sentences knows the best ones and still has a choice that PPO can sharpen.
+// SampleHeuristic draws up to three reasons, the stronger the likelier (the k-th by strength has weight e^(−k/1.5)), so that a model
+// trained on such sentences knows the best ones and still has a choice that PPO can sharpen. Two of five draws leave one or two reasons out: many
+// items have no more than three terms, and without it there would be nothing to choose between for them.
 func (r *Renderer) SampleHeuristic(rec int32, pol Polarity, rng *rand.Rand) string {
 	cs := r.ranked(rec, pol)
 	// The three largest of log-weight plus Gumbel noise are a draw without replacement by these weights.
@@ -117,7 +118,13 @@ func (r *Renderer) SampleHeuristic(rec int32, pol Polarity, rng *rand.Rand) stri
 		order[k] = k
 	}
 	slices.SortStableFunc(order, func(a, b int) int { return compare(keys[b], keys[a]) })
-	order = order[:min(clauses, len(order))]
+	take := min(clauses, len(order))
+	if u := rng.Float64(); u < .15 {
+		take -= 2
+	} else if u < .4 {
+		take--
+	}
+	order = order[:min(max(take, 1), len(order))]
 	slices.Sort(order)
 	picked := make([]terms.Candidate, len(order))
 	for i, k := range order {

@@ -76,8 +76,11 @@ func TestSentencesAreReadBackExactly(t *testing.T) {
 			rt.Fatalf("%q is not in the format: %+v, %v", sentence, p, rej)
 		}
 		mentions := r.Mentions(sentence)
-		if want := min(3, len(r.candidates(0))); len(mentions) != want {
-			rt.Fatalf("%q: %d mentions, want %d: %+v", sentence, len(mentions), want, mentions)
+		if n := len(r.candidates(0)); len(mentions) < min(1, n) || len(mentions) > min(3, n) {
+			rt.Fatalf("%q: %d mentions of %d terms: %+v", sentence, len(mentions), n, mentions)
+		}
+		if fixed := r.Mentions(r.Heuristic(0, pol)); len(fixed) != min(3, len(r.candidates(0))) {
+			rt.Fatalf("the fixed sentence of %d terms mentions %+v", len(r.candidates(0)), fixed)
 		}
 		for _, m := range mentions {
 			i := slices.IndexFunc(cs, func(c terms.Candidate) bool { return c.Term == m.Term })
@@ -152,7 +155,7 @@ func TestSampleHasVarietyAndPreference(t *testing.T) {
 			last++
 		}
 	}
-	if first < n*6/10 || last > n/10 || len(seen) < 20 {
+	if first < n*5/10 || last > n/10 || len(seen) < 20 {
 		t.Errorf("strongest in %d, weakest in %d of %d; %d different sentences", first, last, n, len(seen))
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"recpie/internal/dataset"
 	"recpie/internal/dataset/terms"
@@ -54,7 +55,11 @@ type Renderer struct {
 	lookup  map[string]int32 // clean name → term
 	longest int              // words of the longest name
 	digest  string
+	items   []atomic.Pointer[itemText] // cleaned once, on first use: an item stands in many prompts
 }
+
+// itemText is what prompts show of an item.
+type itemText struct{ label, head, profile string }
 
 // New returns a renderer that shows of outcomes what view shows. tt may be nil: then no terms are shown.
 func New(s Settings, view *dataset.View, tt Terms) (*Renderer, error) {
@@ -70,6 +75,7 @@ func New(s Settings, view *dataset.View, tt Terms) (*Renderer, error) {
 		return nil, err
 	}
 	r := &Renderer{set: s, view: view, ds: view.Dataset(), terms: tt, wording: w, lookup: map[string]int32{}}
+	r.items = make([]atomic.Pointer[itemText], len(r.ds.Items))
 	if tt != nil {
 		r.setNames(tt.Names())
 	}
@@ -106,8 +112,8 @@ func (r *Renderer) Render(rec int32, pol Polarity) (Prompt, error) {
 // from the last. Both instructions must fit, so that the pair's two prompts share this part.
 func (r *Renderer) shared(rec int32) (string, error) {
 	history := r.history(rec)
-	item := r.ds.Items[r.ds.Records[rec].Item]
-	head, profile := r.candidate(item)
+	item := r.item(r.ds.Records[rec].Item)
+	head, profile := item.head, item.profile
 	verdicts := r.verdicts(rec)
 	for {
 		text := r.assemble(history, head, profile, verdicts)
@@ -177,13 +183,25 @@ func (r *Renderer) history(rec int32) []string {
 	}
 	var lines []string
 	for _, p := range past[start:] {
-		line := r.label(r.ds.Items[r.ds.Records[p].Item])
+		line := r.item(r.ds.Records[p].Item).label
 		if rating, ok := r.view.Rating(p); ok {
 			line += ", rated " + number(rating) + " of " + number(r.ds.Spec.Max)
 		}
 		lines = append(lines, line)
 	}
 	return lines
+}
+
+// item returns the texts of an item. Two goroutines that come first together both make the same ones.
+func (r *Renderer) item(i int32) *itemText {
+	if t := r.items[i].Load(); t != nil {
+		return t
+	}
+	it := r.ds.Items[i]
+	t := &itemText{label: r.label(it)}
+	t.head, t.profile = r.candidate(it)
+	r.items[i].Store(t)
+	return t
 }
 
 // label names an item on one line: its title, else the start of its profile, else its categories.
