@@ -37,15 +37,6 @@ func unspell(token string) ([]byte, bool) {
 	return b, true
 }
 
-// spell is the inverse of unspell.
-func spell(b string) string {
-	var sb strings.Builder
-	for i := range len(b) {
-		sb.WriteRune(byteChar[b[i]])
-	}
-	return sb.String()
-}
-
 // lossy replaces each maximal broken piece of UTF-8 by one U+FFFD (Unicode 3.9, as Rust and Python do; a Go range loop would put
 // one per byte).
 func lossy(s string) string {
