@@ -30,6 +30,7 @@ func (b *batch) compute() error {
 	}
 	b.plan = newPlan(seqs, !b.e.opt.NoSharing)
 	b.computed = int64(b.plan.computed())
+	b.countCached()
 	want := newWanted(b.plan)
 	last := make([][2]int32, len(b.jobs))
 	scored := make([][][2]int32, len(b.jobs))
@@ -60,6 +61,19 @@ func (b *batch) compute() error {
 		}
 		return b.decode(s, hidden, states, want, last)
 	})
+}
+
+// countCached tells each job how many of its positions an earlier one had computed as well.
+func (b *batch) countCached() {
+	seen := map[place]bool{}
+	for i, j := range b.jobs {
+		for _, at := range b.plan.paths[b.plan.index[i]] {
+			if nd := b.plan.levels[at.level].nodes[at.row]; seen[at] {
+				j.res.CachedTokens += nd.to - nd.from
+			}
+			seen[at] = true
+		}
+	}
 }
 
 // promptKeys returns the keys of a request's prompt, its soft rows entered into the table.

@@ -25,6 +25,7 @@ var (
 type EngineOptions struct {
 	MaxBatch  int           // continuations computed together, default 64
 	MaxTokens int           // prompt positions of a batch before sharing, default 32768
+	KVBytes   int           // memory for keys and values while decoding, default 1 GiB; a single request may exceed it
 	Gather    time.Duration // how long a batch waits for company, default 2 ms
 	NoSharing bool          // compute every prompt on its own; for comparison
 }
@@ -68,6 +69,9 @@ func NewEngine(b *Bundle, o EngineOptions) *Engine {
 	if o.MaxTokens <= 0 {
 		o.MaxTokens = 32768
 	}
+	if o.KVBytes <= 0 {
+		o.KVBytes = 1 << 30
+	}
 	if o.Gather <= 0 {
 		o.Gather = 2 * time.Millisecond
 	}
@@ -102,17 +106,17 @@ func (e *Engine) Close() {
 	e.mu.Unlock()
 	<-e.done
 	e.mu.Lock()
-	waiting := e.queue
+	defer e.mu.Unlock()
+	for _, j := range e.queue {
+		e.release(j)
+		j.err = fault.New(fault.Fatal, "lm: generate", ErrClosed)
+		close(j.done)
+	}
 	e.queue = nil
 	for _, a := range e.adapters {
 		a.free()
 	}
 	e.adapters = nil
-	e.mu.Unlock()
-	for _, j := range waiting {
-		j.err = ErrClosed
-		close(j.done)
-	}
 }
 
 // Generate answers one request. It may be called from many goroutines; that is how batches form. Errors of the request itself are of
@@ -277,17 +281,22 @@ func (e *Engine) take() []*job {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	var batch, rest []*job
-	rows, tokens := 0, 0
+	rows, tokens, longest := 0, 0, 0
+	perPosition := 8 * e.b.Model.Cfg.NLayer * e.b.Model.Cfg.NEmbd // bytes of a row's keys and values
 	for _, j := range e.queue {
-		switch n := max(1, j.rows); {
+		n := max(1, j.rows)
+		long := max(longest, len(j.req.Prompt)+j.max)
+		switch {
 		case j.ctx.Err() != nil:
 			e.release(j)
 			j.err = j.ctx.Err()
 			close(j.done)
-		case len(batch) == 0, j.ad == batch[0].ad && rows+n <= e.opt.MaxBatch && tokens+len(j.req.Prompt) <= e.opt.MaxTokens:
+		case len(batch) == 0, j.ad == batch[0].ad && rows+n <= e.opt.MaxBatch && tokens+len(j.req.Prompt) <= e.opt.MaxTokens &&
+			(rows+n)*long*perPosition <= e.opt.KVBytes:
 			batch = append(batch, j)
 			rows += n
 			tokens += len(j.req.Prompt)
+			longest = long
 		default:
 			rest = append(rest, j)
 		}

@@ -94,6 +94,14 @@ func TestAnswersDoNotDependOnTheBatch(t *testing.T) {
 			sameChoices(t, "shared", together(t, shared, rs), want)
 			plain := engine(t, b, EngineOptions{NoSharing: true, MaxBatch: 5})
 			sameChoices(t, "not shared", together(t, plain, rs), want)
+			cached := int64(0)
+			again := engine(t, b, EngineOptions{})
+			for _, res := range together(t, again, rs) {
+				cached += int64(res.CachedTokens)
+			}
+			if s := again.Stats(); cached != s.PromptTokensSent-s.PromptTokensComputed {
+				t.Errorf("%d positions reported as cached, %d sent, %d computed", cached, s.PromptTokensSent, s.PromptTokensComputed)
+			}
 			if s, p := shared.Stats(), plain.Stats(); s.PromptTokensComputed >= p.PromptTokensComputed || s.PromptTokensSent != p.PromptTokensSent {
 				t.Errorf("sharing computed %d of %d positions, without it %d", s.PromptTokensComputed, s.PromptTokensSent, p.PromptTokensComputed)
 			}

@@ -68,7 +68,7 @@ type GenResult struct {
 	Choices        []Choice
 	PromptLogprobs []TokenLogprob   // one per prompt position; entry 0 and those before PromptFrom are undefined
 	PromptTop      [][]TokenLogprob // per position: the prompt's token first, then the likeliest others
-	CachedTokens   int              // prompt positions that were computed for another request as well
+	CachedTokens   int              // prompt positions that were computed for an earlier request of the batch
 }
 
 // Stats counts what the engine did since it was made.
