@@ -3,6 +3,7 @@
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
+#include <c10/util/Logging.h>
 #include <cstring>
 #include <exception>
 
@@ -16,6 +17,10 @@
   }
 
 static at::Tensor &tensor(void *t) { return *static_cast<at::Tensor *>(t); }
+
+// libtorch puts a symbolised C++ backtrace into every error, which takes it milliseconds and which we cut off: none is
+// made. The fetcher is set when the library is loaded, before any scope runs.
+static const bool no_backtrace = (c10::SetStackTraceFetcher([]() { return std::string(); }), true);
 
 extern "C" {
 
