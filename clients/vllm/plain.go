@@ -22,7 +22,9 @@ func (c *Client) asPlain(req ChatRequest) (goopenai.ChatCompletionRequest, bool)
 	if !p.TextOnly || p.Logprobs || name == nil || p.Temperature == 0 || !fits32(p.Temperature) || !fits32(p.TopP) || p.TopK != 0 || p.MinTokens != 0 || p.IgnoreEOS || p.CacheSalt != "" {
 		return goopenai.ChatCompletionRequest{}, false
 	}
-	out := goopenai.ChatCompletionRequest{Model: *name, MaxTokens: p.MaxTokens, Temperature: float32(p.Temperature), TopP: float32(p.TopP), N: max(1, p.N), Stop: p.Stop}
+	out := goopenai.ChatCompletionRequest{Model: *name, Temperature: float32(p.Temperature), TopP: float32(p.TopP), N: max(1, p.N), Stop: p.Stop}
+	//lint:ignore SA1019 max_tokens is the field that every OpenAI-compatible server reads; the newer one is not
+	out.MaxTokens = p.MaxTokens
 	if p.Seed != nil {
 		if *p.Seed > math.MaxInt || *p.Seed < math.MinInt {
 			return out, false
