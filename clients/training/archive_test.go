@@ -98,10 +98,12 @@ func TestDownloadFails(t *testing.T) {
 		archive http.HandlerFunc
 		class   fault.Class
 	}{
-		"other host": {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "http://example.org/x", http.StatusFound) }, fault.Endpoint},
-		"loop":       {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, r.URL.Path, http.StatusFound) }, fault.Endpoint},
-		"missing":    {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(404) }, fault.Endpoint},
-		"bad":        {func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(tarOf(t, false, file("../x"))) }, fault.Endpoint},
+		"other host": {func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "http://example.org/x", http.StatusFound)
+		}, fault.Endpoint},
+		"loop":    {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, r.URL.Path, http.StatusFound) }, fault.Endpoint},
+		"missing": {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(404) }, fault.Endpoint},
+		"bad":     {func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(tarOf(t, false, file("../x"))) }, fault.Endpoint},
 		"cut": {func(w http.ResponseWriter, _ *http.Request) {
 			b := tarOf(t, false, file("x"))
 			_, _ = w.Write(b[:515])
