@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"path/filepath"
 
 	"recpie/adapters"
 	"recpie/internal/failpoint"
@@ -18,8 +19,10 @@ type Trainer interface {
 	policy.Trainer
 	// SaveState stores weights and optimizer moments durably and returns their path.
 	SaveState(ctx context.Context, name string) (path string, err error)
-	// Export writes the weights as PEFT files into dir.
+	// Export writes the weights as PEFT files into dir, which must not exist yet.
 	Export(ctx context.Context, name, dir string) error
+	// Info describes the base model.
+	Info(ctx context.Context) (ModelInfo, error)
 }
 
 // Trainers makes trainers at a training server.
@@ -28,8 +31,6 @@ type Trainers interface {
 	Create(ctx context.Context) (Trainer, error)
 	// Restore makes an adapter from a state that SaveState stored.
 	Restore(ctx context.Context, path string) (Trainer, error)
-	// Model describes the base model.
-	Model(ctx context.Context) (ModelInfo, error)
 }
 
 // ModelInfo is what the policy must know of the base model.
@@ -80,18 +81,22 @@ func (l *Learner) Begin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if l.info, err = l.Trainers.Model(ctx); err != nil {
+	if last == nil {
+		l.trainer, err = l.Trainers.Create(ctx)
+	} else {
+		l.trainer, err = l.Trainers.Restore(ctx, last.Trainer)
+	}
+	if err != nil {
+		return err
+	}
+	if l.info, err = l.trainer.Info(ctx); err != nil {
 		return err
 	}
 	l.Rollouts.Vocabulary = int32(l.info.Vocabulary)
 	if last == nil {
-		l.trainer, err = l.Trainers.Create(ctx)
-		return err
+		return nil
 	}
 	l.at = *last
-	if l.trainer, err = l.Trainers.Restore(ctx, last.Trainer); err != nil {
-		return err
-	}
 	if l.version, err = l.Versions.Open(last.Version); err != nil {
 		return err
 	}
@@ -244,11 +249,12 @@ func (l *Learner) keep(ctx context.Context, round, step int, m policy.Metrics) e
 	if l.soft, err = l.softPrompt(); err != nil {
 		return err
 	}
-	peft, err := os.MkdirTemp(l.Dir.Path(), "export-*")
+	tmp, err := os.MkdirTemp("", "recpie-adapter-*")
 	if err != nil {
 		return fault.New(fault.Fatal, "adapter", err)
 	}
-	defer os.RemoveAll(peft)
+	defer os.RemoveAll(tmp)
+	peft := filepath.Join(tmp, "peft")
 	if err := l.trainer.Export(ctx, name, peft); err != nil {
 		return err
 	}

@@ -51,11 +51,7 @@ func (w *Workspace) Warmup(ctx context.Context, s WarmupSettings, progress func(
 	sum := sha256.Sum256(fmt.Appendf(nil, "recpie warm-up 1\n%s\n%s\n%s\n", w.Train.View.Digest(), w.Train.Renderer.Digest(), b))
 	dir := filepath.Join(cache, "lm-"+hex.EncodeToString(sum[:8]))
 	if _, err := os.Stat(dir); err == nil {
-		tok, err := tokenizer.Load(filepath.Join(dir, "tokenizer.json"))
-		if err != nil {
-			return "", err
-		}
-		return dir, w.Limit(s.TokenBudget, counter{tok})
+		return dir, w.LimitBy(dir, s.TokenBudget)
 	}
 	rows := w.warmupRows(s)
 	tok, err := w.trainTokenizer(rows, s)
@@ -188,4 +184,13 @@ func direction(rng *rand.Rand, n int, length float64) []float32 {
 		out[i] = float32(v[i] * length / math.Sqrt(ss))
 	}
 	return out
+}
+
+// LimitBy holds the prompts to a budget counted by the tokenizer of a model folder.
+func (w *Workspace) LimitBy(dir string, budget int) error {
+	tok, err := tokenizer.Load(filepath.Join(dir, "tokenizer.json"))
+	if err != nil {
+		return err
+	}
+	return w.Limit(budget, counter{tok})
 }

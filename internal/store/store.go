@@ -194,3 +194,13 @@ func scan(from func(...any) error) (Row, error) {
 	}
 	return r, nil
 }
+
+// Lookup returns the id of an existing batch, whatever its digest: for reading what a finished run wrote.
+func (s *Store) Lookup(ctx context.Context, name string) (int64, error) {
+	var id int64
+	err := s.db.QueryRowContext(ctx, `SELECT id FROM batches WHERE name = ?`, name).Scan(&id)
+	if errors.Is(err, sql.ErrNoRows) {
+		return 0, fault.Newf(fault.Fatal, "store", "there is no batch %s", name)
+	}
+	return id, fault.New(fault.Fatal, "store: lookup", err)
+}

@@ -1,0 +1,201 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"recpie/adapters"
+	"recpie/clients/training"
+	"recpie/clients/transport"
+	"recpie/clients/vllm"
+	"recpie/config"
+	"recpie/internal/fault"
+	"recpie/internal/lm"
+	"recpie/internal/lmserver"
+	"recpie/internal/progress"
+	"recpie/orchestrator"
+)
+
+// backend is everything a run talks to over HTTP. The embedded server, when it is used, is reached by the same clients as any other.
+type backend struct {
+	servers   orchestrator.Servers
+	urls      []string
+	session   *training.Session // nil: no adapter training
+	base      string            // served name of the base model
+	baseID    string            // what tells base models apart
+	trainName string            // base model at the training server
+	maxLen    int
+	stop      []func()
+}
+
+func (b *backend) close() {
+	for i := len(b.stop) - 1; i >= 0; i-- {
+		b.stop[i]()
+	}
+}
+
+// connect starts the embedded server if the settings name no other, and dials what the run needs. state is the folder of the
+// embedded training server, root the folder adapters are published to.
+func connect(ctx context.Context, c *config.Config, w *orchestrator.Workspace, state, root string, show *progress.Reporter) (b *backend, err error) {
+	b = &backend{base: c.Inference.Model, baseID: c.Inference.Model, trainName: c.Training.Model}
+	defer func() {
+		if err != nil {
+			b.close()
+		}
+	}()
+	endpoints := c.Inference.Endpoints
+	trainURL, trainKey := c.Training.URL, c.Training.KeyEnv
+	if len(endpoints) == 0 {
+		dir, err := languageModel(ctx, c, w, show)
+		if err != nil {
+			return nil, err
+		}
+		url, err := b.embedded(dir, state, root)
+		if err != nil {
+			return nil, err
+		}
+		b.baseID = filepath.Base(dir)
+		endpoints = []config.Endpoint{{URL: url}}
+		if trainURL == "" {
+			trainURL, trainKey = url, ""
+		}
+	} else if err := w.Limit(c.Prompts.TokenBudget, characters{}); err != nil {
+		return nil, err
+	}
+	for _, e := range endpoints {
+		key, err := transport.SecretFromEnv(e.KeyEnv)
+		if err != nil {
+			return nil, &usageError{err}
+		}
+		cl, err := vllm.New(vllm.Config{Settings: transport.Settings{BaseURL: e.URL, Key: key, MaxConcurrent: c.Inference.Concurrency, Total: c.Inference.Timeout}, Model: b.base, CacheSize: c.Inference.CacheSize})
+		if err != nil {
+			return nil, err
+		}
+		b.servers, b.urls = append(b.servers, cl), append(b.urls, e.URL)
+		b.stop = append(b.stop, cl.Close)
+		models, err := cl.Models(ctx)
+		if err != nil {
+			return nil, fault.WithHint(fmt.Errorf("inference server %s: %w", e.URL, err), "is it running? 'recpie doctor' tells what it can do")
+		}
+		if err := b.serves(models, e.URL); err != nil {
+			return nil, err
+		}
+	}
+	if c.Training.Frozen || trainURL == "" {
+		return b, nil
+	}
+	key, err := transport.SecretFromEnv(trainKey)
+	if err != nil {
+		return nil, &usageError{err}
+	}
+	b.session, err = training.Dial(ctx, training.Config{Settings: transport.Settings{BaseURL: trainURL, Key: key}, Metadata: map[string]string{"run": filepath.Base(c.Run)}})
+	if err != nil {
+		return nil, fault.WithHint(fmt.Errorf("training server %s: %w", trainURL, err), "set training.frozen: true to leave the language model as it is")
+	}
+	b.stop = append(b.stop, func() {
+		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer cancel()
+		_ = b.session.Close(stop)
+	})
+	if b.trainName == "" {
+		b.trainName = b.base
+	}
+	return b, nil
+}
+
+// serves checks that the base model is there and takes note of how much text it takes.
+func (b *backend) serves(models []vllm.Model, url string) error {
+	var names []string
+	for _, m := range models {
+		if m.ID == b.base {
+			if m.MaxLen > 0 && (b.maxLen == 0 || m.MaxLen < b.maxLen) {
+				b.maxLen = m.MaxLen
+			}
+			return nil
+		}
+		names = append(names, m.ID)
+	}
+	return fault.WithHint(fault.Newf(fault.Fatal, "inference", "%s does not serve %s", url, b.base), fmt.Sprintf("set inference.model to one of %q", names))
+}
+
+// embedded serves the model of a folder on a free loopback port.
+func (b *backend) embedded(dir, state, root string) (string, error) {
+	bundle, err := lm.LoadDir(dir)
+	if err != nil {
+		return "", err
+	}
+	bundle.Name = b.base
+	if err := os.MkdirAll(root, 0o755); err != nil {
+		return "", fault.New(fault.Fatal, "adapters", err)
+	}
+	srv, err := lmserver.New(lmserver.Options{Model: bundle, AdapterRoot: root, StateDir: state})
+	if err != nil {
+		bundle.Model.Close()
+		return "", err
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = srv.Serve(context.Background()) // ended by Shutdown below
+	}()
+	b.stop = append(b.stop, func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		_ = srv.Shutdown(ctx)
+		<-done
+		bundle.Model.Close()
+	})
+	return srv.URL(), nil
+}
+
+// languageModel returns the folder of the model to serve: the user's, or one warmed up on the training records.
+func languageModel(ctx context.Context, c *config.Config, w *orchestrator.Workspace, show *progress.Reporter) (string, error) {
+	if c.LM.Dir != "" {
+		return c.LM.Dir, w.LimitBy(c.LM.Dir, c.Prompts.TokenBudget)
+	}
+	cache, err := cacheDir()
+	if err != nil {
+		return "", err
+	}
+	var task *progress.Task
+	last := 0.0
+	dir, err := w.Warmup(ctx, orchestrator.WarmupSettings{
+		Layers: c.LM.Layers, Hidden: c.LM.Hidden, Heads: c.LM.Heads, Vocabulary: c.LM.Vocabulary, Context: c.LM.Context, Steps: c.LM.WarmupSteps,
+		Batch: c.LM.WarmupBatch, Rate: c.LM.WarmupRate, Samples: c.LM.WarmupSamples, TokenBudget: c.Prompts.TokenBudget, Seed: c.Seed, CacheDir: filepath.Join(cache, "lm"),
+	}, func(step, total int, loss float64) {
+		if task == nil {
+			task = show.Start("warm-up of the language model", int64(total), 0)
+		}
+		task.Add(1)
+		last = loss
+	})
+	if err == nil && task != nil {
+		task.Done(fmt.Sprintf("loss %.3f nats per token", last))
+	}
+	return dir, err
+}
+
+// characters estimates tokens for models whose tokenizer is not here: English runs at about four characters a token, names at three.
+type characters struct{}
+
+func (characters) Count(text string) int { return (len(text) + 2) / 3 }
+
+// publisher puts adapter versions into service on all servers.
+func (b *backend) publisher(ctx context.Context, c *config.Config, root string) (*adapters.Publisher, error) {
+	server := c.Publish.ServerDir
+	if server == "" {
+		server = root
+	}
+	var replicas []adapters.Replica
+	for i, cl := range b.servers {
+		canary, err := cl.TokenizeChat(ctx, []vllm.Message{{Role: "user", Parts: []vllm.Part{{Text: "Provide a reason for why this user watched this movie."}}}})
+		if err != nil {
+			return nil, err
+		}
+		replicas = append(replicas, orchestrator.Replica{ID: b.urls[i], Client: cl, Prompt: canary})
+	}
+	return adapters.NewPublisher(adapters.PublishSettings{ServerDir: server}, replicas)
+}

@@ -1,0 +1,110 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"recpie/internal/lm"
+	"recpie/internal/lmserver"
+	"recpie/internal/progress"
+	"recpie/internal/torch"
+)
+
+func (a *app) lmCmd() *cobra.Command {
+	cmd := &cobra.Command{Use: "lm", Short: "The embedded language model: serve it, warm it up"}
+	cmd.AddCommand(a.lmServeCmd(), a.lmWarmupCmd())
+	return cmd
+}
+
+func (a *app) lmWarmupCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "warmup", Short: "Train the small embedded model on sentences built from training records, and print its folder", Args: cobra.NoArgs,
+		Example: "  recpie lm warmup --data ml-100k\n  recpie lm serve --model $(recpie lm warmup)",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := a.load()
+			if err != nil {
+				return err
+			}
+			torch.SetThreads(threads(c))
+			show := progress.New(cmd.ErrOrStderr())
+			defer show.Close()
+			w, err := prepare(cmd.Context(), c)
+			if err != nil {
+				return err
+			}
+			dir, err := languageModel(cmd.Context(), c, w, show)
+			if err != nil {
+				return err
+			}
+			return a.print(cmd.OutOrStdout(), map[string]string{"dir": dir}, func(w io.Writer) { fmt.Fprintln(w, dir) })
+		},
+	}
+}
+
+func (a *app) lmServeCmd() *cobra.Command {
+	var listen, model, root, state, name, keyEnv string
+	cmd := &cobra.Command{
+		Use: "serve", Short: "Serve a model over vLLM's API and the adapter-training API on one port", Args: cobra.NoArgs,
+		Long: `Serve answers vLLM's API (/v1/...) and the adapter-training API (/api/v1/...) until it is stopped. Without --model it serves the
+warmed-up model of the configured data. Off loopback it needs a key, read from the environment variable named by --key-env.`,
+		Example: "  recpie lm serve --listen 127.0.0.1:8000\n  recpie lm serve --model models/gpt2 --adapter-root adapters --state lm-state",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := a.load()
+			if err != nil {
+				return err
+			}
+			torch.SetThreads(threads(c))
+			key := ""
+			if keyEnv != "" {
+				if key = os.Getenv(keyEnv); key == "" {
+					return &usageError{fmt.Errorf("environment variable %s (--key-env) is not set", keyEnv)}
+				}
+			}
+			if model == "" {
+				show := progress.New(cmd.ErrOrStderr())
+				w, err := prepare(cmd.Context(), c)
+				if err != nil {
+					return err
+				}
+				if model, err = languageModel(cmd.Context(), c, w, show); err != nil {
+					return err
+				}
+				show.Close()
+			}
+			bundle, err := lm.LoadDir(model)
+			if err != nil {
+				return err
+			}
+			defer bundle.Model.Close()
+			if bundle.Name = name; name == "" {
+				bundle.Name = filepath.Base(model)
+			}
+			for _, dir := range []string{root, state} {
+				if dir != "" {
+					if err := os.MkdirAll(dir, 0o755); err != nil {
+						return err
+					}
+				}
+			}
+			srv, err := lmserver.New(lmserver.Options{Model: bundle, Listen: listen, APIKey: key, AdapterRoot: root, StateDir: state, Log: slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))})
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(cmd.ErrOrStderr(), "serving %s on %s\n", bundle.Name, srv.URL())
+			return srv.Serve(cmd.Context())
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&listen, "listen", "127.0.0.1:8000", "address")
+	f.StringVar(&model, "model", "", "Hugging Face folder; empty warms up a small model on the configured data")
+	f.StringVar(&name, "name", "", "served model name (default: the folder's)")
+	f.StringVar(&root, "adapter-root", "", "the only folder that adapters are loaded from")
+	f.StringVar(&state, "state", "", "folder of training checkpoints; empty turns the training API off")
+	f.StringVar(&keyEnv, "key-env", "", "environment variable that holds the API key")
+	return cmd
+}

@@ -1,0 +1,88 @@
+package main
+
+import (
+	"encoding/csv"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"recpie/internal/evaluate"
+	"recpie/internal/torch"
+)
+
+func (a *app) predictCmd() *cobra.Command {
+	var user string
+	cmd := &cobra.Command{
+		Use: "predict", Short: "Predict the test records of a finished run, with their explanations", Args: cobra.NoArgs,
+		Long:    "Predict loads the network and the explanations of the selected round and prints ratings on the data's own scale, as CSV or JSON.",
+		Example: "  recpie predict --run runs/quickstart > predictions.csv\n  recpie predict --run runs/quickstart --user 42 -o json",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := a.load()
+			if err != nil {
+				return err
+			}
+			torch.SetThreads(threads(c))
+			t, err := loadRun(cmd.Context(), c.Run)
+			if err != nil {
+				return err
+			}
+			defer t.Close()
+			rows, err := t.Predict(cmd.Context(), user)
+			if err != nil {
+				return err
+			}
+			return a.print(cmd.OutOrStdout(), rows, func(w io.Writer) {
+				out := csv.NewWriter(w)
+				_ = out.Write([]string{"user_id", "item_id", "title", "rating", "true_rating", "positive", "negative"})
+				for _, r := range rows {
+					_ = out.Write([]string{cell(r.User), cell(r.Item), cell(r.Title), fmt.Sprintf("%.3f", r.Rating), fmt.Sprintf("%.3g", r.TrueRating), cell(r.Positive), cell(r.Negative)})
+				}
+				out.Flush()
+			})
+		},
+	}
+	cmd.Flags().StringVar(&user, "user", "", "only this user's records")
+	return cmd
+}
+
+// cell keeps a text from being run as a formula by a spreadsheet.
+func cell(s string) string {
+	if s != "" && strings.ContainsRune("=+-@\t\r", rune(s[0])) {
+		return "'" + s
+	}
+	return s
+}
+
+func (a *app) evaluateCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "evaluate [RUN...]", Short: "Show the results of finished runs; several runs (seeds) with mean and standard error",
+		Example: "  recpie evaluate runs/quickstart\n  recpie evaluate runs/quickstart-seed-*",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := a.load()
+			if err != nil {
+				return err
+			}
+			if len(args) == 0 {
+				args = []string{c.Run}
+			}
+			var reports []*evaluate.Report
+			for _, path := range args {
+				_, r, err := finishedRun(path)
+				if err != nil {
+					return err
+				}
+				reports = append(reports, r)
+			}
+			if len(reports) == 1 {
+				return a.print(cmd.OutOrStdout(), reports[0], func(w io.Writer) { fmt.Fprint(w, reports[0].Text()) })
+			}
+			sum, err := evaluate.Merge(reports)
+			if err != nil {
+				return err
+			}
+			return a.print(cmd.OutOrStdout(), sum, func(w io.Writer) { fmt.Fprint(w, sum.Text()) })
+		},
+	}
+}

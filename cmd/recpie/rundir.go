@@ -1,0 +1,103 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+
+	"recpie/config"
+	"recpie/internal/evaluate"
+	"recpie/internal/fault"
+	"recpie/orchestrator"
+	"recpie/recommender/encoder"
+)
+
+// openRun takes the run directory and holds it to the settings it was begun with.
+func openRun(c *config.Config) (*orchestrator.RunDir, error) {
+	dir, err := orchestrator.OpenRunDir(c.Run)
+	if err != nil {
+		return nil, err
+	}
+	text, err := c.YAML()
+	if err == nil {
+		err = dir.Pin("config.yaml", text)
+	}
+	if err != nil {
+		_ = dir.Close()
+		return nil, err
+	}
+	return dir, nil
+}
+
+// finishedRun reads the settings and the report of a run directory.
+func finishedRun(path string) (*config.Config, *evaluate.Report, error) {
+	c, err := config.Load(config.Sources{File: filepath.Join(path, "config.yaml")})
+	if err != nil {
+		return nil, nil, &usageError{err}
+	}
+	report, err := evaluate.ReadReport(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil, fault.WithHint(fault.Newf(fault.Fatal, "run", "%s has no report yet", path), "finish the run first: recpie train -c "+filepath.Join(path, "config.yaml"))
+	}
+	if err != nil {
+		return nil, nil, fault.New(fault.Fatal, "run", err)
+	}
+	c.Run = path
+	return c, report, nil
+}
+
+func threads(c *config.Config) int {
+	if c.LM.Threads > 0 {
+		return c.LM.Threads
+	}
+	return runtime.NumCPU()
+}
+
+// openEncoder opens the sentence encoder; its vectors are cached for all runs.
+func openEncoder(c *config.Config) (*encoder.Encoder, error) {
+	cache, err := cacheDir()
+	if err != nil {
+		return nil, err
+	}
+	dir := c.Encoder.Dir
+	if dir == "" {
+		if dir = filepath.Join(cache, "minilm"); !exists(dir) {
+			return nil, fault.WithHint(fault.Newf(fault.Fatal, "encoder", "no sentence encoder in %s", dir), "run 'make setup', or name a folder in encoder.dir")
+		}
+	}
+	vectors := filepath.Join(cache, "vectors")
+	if err := os.MkdirAll(vectors, 0o755); err != nil {
+		return nil, fault.New(fault.Fatal, "encoder", err)
+	}
+	return encoder.Open(dir, vectors)
+}
+
+func exists(path string) bool { _, err := os.Stat(path); return err == nil }
+
+// loadRun opens what a finished run learned: data, explanations of the selected round, network.
+func loadRun(ctx context.Context, path string) (*orchestrator.Trained, error) {
+	c, report, err := finishedRun(path)
+	if err != nil {
+		return nil, err
+	}
+	w, err := prepare(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	if w.Split.Digest != report.SplitDigest {
+		return nil, fault.WithHint(fault.Newf(fault.Fatal, "run", "the data of %s has changed since the run", path), fmt.Sprintf("bring back the files of %s, or train anew", c.Data.Path))
+	}
+	t := &orchestrator.Trained{Work: w, Dir: path, Report: report}
+	if c.Explanations != "off" {
+		enc, err := openEncoder(c)
+		if err != nil {
+			return nil, err
+		}
+		defer enc.Close()
+		t.Embed = enc
+	}
+	return t, t.Load(ctx)
+}
