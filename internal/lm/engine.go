@@ -165,7 +165,7 @@ func (e *Engine) newJob(ctx context.Context, r *GenRequest) (*job, error) {
 	case room < 0, room == 0 && j.max > 0:
 		return nil, fault.Newf(fault.Item, "", "%w: %d of %d", ErrTooLong, len(r.Prompt), e.b.MaxLen)
 	case j.max < 0, r.MinTokens < 0, r.N < 0, j.max == 0 && r.PromptLogprobs < 0:
-		return nil, errors.New("N, MaxTokens and MinTokens must not be negative, and something must be asked for")
+		return nil, errors.New("n, max_tokens and min_tokens must not be negative, and something must be asked for")
 	case !(r.Temperature >= 0) || math.IsInf(r.Temperature, 0) || !(r.TopP >= 0 && r.TopP <= 1):
 		return nil, errors.New("temperature must be finite and ≥ 0, top_p in 0…1")
 	}

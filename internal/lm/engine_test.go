@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 	"math/rand/v2"
+	"runtime"
 	"sync"
 	"testing"
 
@@ -222,6 +223,26 @@ func TestCancelledAndClosed(t *testing.T) {
 	if _, err := e.Generate(ctx, r); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
 	}
+	// Cancelled while decoding: the caller is answered at once, its neighbour is not disturbed.
+	busy, drop := context.WithCancel(t.Context())
+	long := &GenRequest{Prompt: []int32{1}, MaxTokens: 150, N: 40, Temperature: 1, Logprobs: -1, PromptLogprobs: -1}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if _, err := e.Generate(busy, long); !errors.Is(err, context.Canceled) {
+			t.Errorf("cancelled while decoding: %v", err)
+		}
+	})
+	wg.Go(func() {
+		res, err := e.Generate(t.Context(), r)
+		if err != nil || len(res.Choices[0].Tokens) != 100 {
+			t.Errorf("the neighbour: %v", err)
+		}
+	})
+	for e.Stats().Batches < 1 {
+		runtime.Gosched()
+	}
+	drop()
+	wg.Wait()
 	generate(t, e, r) // the engine goes on
 	e.Close()
 	e.Close()

@@ -71,23 +71,18 @@ func NewGPT2(cfg Config, seed int64) (*Model, error) {
 }
 
 // buildModel makes a model whose weights come from read.
-func buildModel(cfg Config, read func(spec) ([]float32, error)) (m *Model, err error) {
-	m = &Model{Cfg: cfg, specs: specs(cfg), w: map[string]*torch.Tensor{}}
-	defer func() {
-		if err != nil {
-			m.Close()
-			m = nil
-		}
-	}()
+func buildModel(cfg Config, read func(spec) ([]float32, error)) (*Model, error) {
+	m := &Model{Cfg: cfg, specs: specs(cfg), w: map[string]*torch.Tensor{}}
 	for _, sp := range m.specs {
 		data, err := read(sp)
-		if err != nil {
-			return nil, err
+		if err == nil {
+			err = torch.NoGrad(func(s *torch.Scope) error {
+				m.w[sp.name] = s.Keep(s.Float32(data, sp.shape...))
+				return nil
+			})
 		}
-		if err := torch.NoGrad(func(s *torch.Scope) error {
-			m.w[sp.name] = s.Keep(s.Float32(data, sp.shape...))
-			return nil
-		}); err != nil {
+		if err != nil {
+			m.Close()
 			return nil, fmt.Errorf("lm: %s: %w", sp.name, err)
 		}
 	}
