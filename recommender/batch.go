@@ -11,7 +11,6 @@ type batch struct {
 	users        []int64   // B, 0 = unknown
 	items        []int64   // B + B·L: candidates, then histories, 0 = unknown or padding
 	ratings      []int64   // B·L
-	positions    []int64   // B·L
 	present      []bool    // B·L
 	some         []bool    // B: history not empty
 	features     []float32 // B·F
@@ -35,8 +34,7 @@ func (m *Model) assemble(p pairs, vectors *Vectors) *batch {
 	}
 	f, l := len(m.data.Features.Names), b.length
 	b.users, b.items = make([]int64, n), make([]int64, n+n*l)
-	b.ratings, b.positions = make([]int64, n*l), make([]int64, n*l)
-	b.present, b.some = make([]bool, n*l), make([]bool, n)
+	b.ratings, b.present, b.some = make([]int64, n*l), make([]bool, n*l), make([]bool, n)
 	b.features, b.base = make([]float32, n*f), make([]float32, n)
 	for k, r := range p.recs {
 		rec := ds.Records[r]
@@ -50,7 +48,6 @@ func (m *Model) assemble(p pairs, vectors *Vectors) *batch {
 		b.some[k] = len(h) > 0
 		for j := range l {
 			at := k*l + j
-			b.positions[at] = int64(j)
 			if j < len(h) {
 				past := h[len(h)-1-j]
 				y, _ := view.Y(past)

@@ -138,6 +138,7 @@ func (m *Model) train(ctx context.Context, in Input) (*FitLog, error) {
 	}
 	var best []torch.Named
 	for e := 1; e <= last; e++ {
+		t.lr = m.settings.LR * math.Pow(m.settings.LRDecay, float64(e-1))
 		loss, err := t.epoch(ctx)
 		if err != nil {
 			return nil, err
@@ -202,6 +203,7 @@ type trainer struct {
 	in   Input
 	adam *torch.Adam
 	rng  *rand.Rand
+	lr   float64 // of the running epoch
 }
 
 // epoch passes once over the training records in a fresh random order.
@@ -246,7 +248,7 @@ func (t *trainer) step(b *batch, labels []float32) (loss float64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	_, err = t.adam.Step(0)
+	_, err = t.adam.Step(t.lr)
 	return loss, err
 }
 

@@ -203,7 +203,7 @@ func (f *forward) merge(x, like *torch.Tensor) *torch.Tensor {
 func (f *forward) sequence(b *batch, products *torch.Tensor) *torch.Tensor {
 	s, n, l, d := f.s, int64(b.size), int64(b.length), int64(f.m.settings.Dim)
 	x := s.Add(products, s.Embedding(f.p("seq.rating"), s.Int64(b.ratings, n*l)))
-	x = s.Reshape(s.Add(x, s.Embedding(f.p("seq.position"), s.Int64(b.positions, n*l))), n, l, d)
+	x = s.Add(s.Reshape(x, n, l, d), s.Narrow(f.p("seq.position"), 0, 0, l))
 	last := s.Narrow(x, 1, 0, 1)
 	q, k, v := f.heads(f.linear(last, "seq.q")), f.heads(f.linear(x, "seq.k")), f.heads(f.linear(x, "seq.v"))
 	absent := s.LogicalNot(s.Bool(b.present, n, 1, 1, l))

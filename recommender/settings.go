@@ -28,7 +28,8 @@ type Settings struct {
 	Residual     bool    `json:"residual"`      // around the attention layer over the six embeddings
 	Direct       bool    `json:"direct"`        // context features into the MLP beside the attention layer's output
 	Loss         Loss    `json:"loss"`
-	LR           float64 `json:"lr"`
+	LR           float64 `json:"lr"`       // of the first epoch
+	LRDecay      float64 `json:"lr_decay"` // factor per epoch
 	Batch        int     `json:"batch"`
 	WeightDecay  float64 `json:"weight_decay"` // of all weights but the embeddings of ids (AdamW)
 	IDL2         float64 `json:"id_l2"`        // times the batch's mean squared norm of consumer and product embeddings, added to the loss
@@ -39,10 +40,10 @@ type Settings struct {
 
 // DefaultSettings returns the settings found on validation, for a training set of n records.
 func DefaultSettings(n int) Settings {
-	s := Settings{Dim: 64, Heads: 2, History: 20, Hidden: [2]int{128, 64}, InputDropout: .1, Dropout: .3, Direct: true, Loss: MSE,
-		LR: 1e-3, Batch: 256, WeightDecay: 1e-3, IDL2: .02, Clip: 1, Patience: 4, MaxEpochs: 30}
+	s := Settings{Dim: 64, Heads: 2, History: 20, Hidden: [2]int{64, 32}, InputDropout: .1, Dropout: .3, Direct: true, Loss: MSE,
+		LR: 5e-4, LRDecay: .7, Batch: 256, WeightDecay: 1e-3, IDL2: .1, Clip: 1, Patience: 3, MaxEpochs: 15}
 	if n >= 40000 {
-		s.LR, s.Batch = 2e-3, 1024
+		s.LR, s.Batch = 1e-3, 1024
 	}
 	return s
 }
@@ -60,8 +61,8 @@ func (s Settings) check() error {
 		bad = fmt.Sprintf("dropout %v, %v is outside [0,1)", s.InputDropout, s.Dropout)
 	case s.Loss != MSE && s.Loss != BCE:
 		bad = fmt.Sprintf("loss %q is neither %q nor %q", s.Loss, MSE, BCE)
-	case !(s.LR > 0) || s.Batch < 1 || s.WeightDecay < 0 || s.IDL2 < 0 || s.Clip < 0 || s.Patience < 1 || s.MaxEpochs < 1:
-		bad = "learning rate, batch, patience and epochs must be positive, decays and clip not negative"
+	case !(s.LR > 0) || !(s.LRDecay > 0) || s.LRDecay > 1 || s.Batch < 1 || s.WeightDecay < 0 || s.IDL2 < 0 || s.Clip < 0 || s.Patience < 1 || s.MaxEpochs < 1:
+		bad = "learning rate, its decay (at most 1), batch, patience and epochs must be positive, weight decay, id_l2 and clip not negative"
 	}
 	if bad == "" {
 		return nil

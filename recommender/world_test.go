@@ -52,6 +52,7 @@ func newData(t testing.TB, view *dataset.View) *Data {
 func tiny() Settings {
 	s := DefaultSettings(100)
 	s.Dim, s.History, s.Hidden, s.Batch, s.MaxEpochs = 8, 5, [2]int{16, 8}, 64, 6
+	s.LR, s.LRDecay = 1e-3, 1
 	return s
 }
 
