@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"recpie/internal/fault"
 	"recpie/internal/lm"
 )
 
@@ -100,7 +101,7 @@ func (m *model) signal() {
 
 // work runs the model's requests until ctx ends or the model is closed, then fails what is left and frees the trainer.
 func (m *model) work(ctx context.Context) {
-	defer m.drain()
+	defer m.drain(ctx)
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	missing := int32(-1) // the number waited for, when later ones are here
@@ -183,14 +184,18 @@ func (m *model) close() {
 	m.signal()
 }
 
-func (m *model) drain() {
+func (m *model) drain(ctx context.Context) {
+	reason := userError("model %s was unloaded before this request ran", m.id)
+	if ctx.Err() != nil {
+		reason = fault.Newf(fault.Transient, "", "the server stopped before this request ran")
+	}
 	m.mu.Lock()
 	m.closed = true
 	rest := m.waiting
 	m.waiting = map[int32]*task{}
 	m.mu.Unlock()
 	for _, t := range rest {
-		m.futures.settle(t.future, nil, userError("model %s was unloaded before this request ran", m.id))
+		m.futures.settle(t.future, nil, reason)
 	}
 	if m.trainer != nil {
 		m.trainer.Close()

@@ -112,7 +112,7 @@ func (t *training) close() {
 
 // expire closes sessions that have been silent for too long.
 func (t *training) expire() {
-	tick := time.NewTicker(max(t.opt.SessionTimeout/10, time.Second))
+	tick := time.NewTicker(max(t.opt.SessionTimeout/10, time.Millisecond))
 	defer tick.Stop()
 	for {
 		select {
