@@ -2,7 +2,9 @@ package lmserver
 
 import (
 	"encoding/json"
+	"math/rand/v2"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -34,28 +36,72 @@ func FuzzInferenceRequests(f *testing.F) {
 			f.Add([]byte(*e.RawBody))
 		}
 	}
-	f.Fuzz(func(t *testing.T, body []byte) {
-		var prompts []prompt
-		var completion completionRequest
-		if check(t, decodeJSON(body, &completion)) && check(t, checkSampling(&completion.Sampling, &completion.extras)) {
-			ps, err := s.completionPrompts(&completion)
-			check(t, err)
-			prompts = append(prompts, ps...)
+	f.Fuzz(func(t *testing.T, body []byte) { readRequest(t, s, body) })
+}
+
+// TestMutatedRequests does a little of the fuzzing in every test run: instrumented builds of libtorch's wrapper take minutes.
+func TestMutatedRequests(t *testing.T) {
+	s := reader(t)
+	tr := &training{srv: s, opt: s.opt}
+	rng := rand.New(rand.NewPCG(3, 4))
+	var seeds [][]byte
+	for _, e := range exchanges(t) {
+		if e.Method == "POST" && len(e.Body) > 0 && len(e.Body) < 2000 {
+			seeds = append(seeds, e.Body)
 		}
-		var chat chatRequest
-		if check(t, decodeJSON(body, &chat)) {
-			if p, err := s.chatPrompt(chat.Messages, true); check(t, err) {
-				prompts = append(prompts, *p)
+	}
+	one, err := proto.Marshal(pass("m", 2, randomRows(1, 2, 32)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	mutate := func(seed []byte) []byte {
+		out := slices.Clone(seed)
+		for range 1 + rng.IntN(3) {
+			at := rng.IntN(len(out))
+			switch rng.IntN(4) {
+			case 0:
+				out[at] = byte(rng.IntN(256))
+			case 1:
+				out = slices.Delete(out, at, min(len(out)-1, at+rng.IntN(8)+1))
+			case 2:
+				out = slices.Insert(out, at, out[max(0, at-rng.IntN(12)):at]...)
+			case 3:
+				out = slices.Insert(out, at, []byte([]string{"null", "-1", "[]", "{}", "1e999", `"\ud800"`, "[[", "99999999999"}[rng.IntN(8)])...)
+			}
+			if len(out) == 0 {
+				return seed
 			}
 		}
-		var tokenize openai.TokenizeRequest
-		if check(t, decodeJSON(body, &tokenize)) && tokenize.Prompt != nil {
-			s.opt.Model.Tok.Encode(*tokenize.Prompt, true)
+		return out
+	}
+	for range 3000 {
+		readRequest(t, s, mutate(seeds[rng.IntN(len(seeds))]))
+		readPass(t, tr, mutate(one))
+	}
+}
+
+func readRequest(t *testing.T, s *Server, body []byte) {
+	t.Helper()
+	var prompts []prompt
+	var completion completionRequest
+	if check(t, decodeJSON(body, &completion)) && check(t, checkSampling(&completion.Sampling, &completion.extras)) {
+		ps, err := s.completionPrompts(&completion)
+		check(t, err)
+		prompts = append(prompts, ps...)
+	}
+	var chat chatRequest
+	if check(t, decodeJSON(body, &chat)) {
+		if p, err := s.chatPrompt(chat.Messages, true); check(t, err) {
+			prompts = append(prompts, *p)
 		}
-		for _, p := range prompts {
-			readable(t, s, p)
-		}
-	})
+	}
+	var tokenize openai.TokenizeRequest
+	if check(t, decodeJSON(body, &tokenize)) && tokenize.Prompt != nil {
+		s.opt.Model.Tok.Encode(*tokenize.Prompt, true)
+	}
+	for _, p := range prompts {
+		readable(t, s, p)
+	}
 }
 
 func check(t *testing.T, err error) bool {
@@ -106,25 +152,28 @@ func FuzzPass(f *testing.F) {
 		}
 		f.Add(data)
 	}
-	f.Fuzz(func(t *testing.T, body []byte) {
-		req := &pb.ForwardBackwardRequest{}
-		if proto.Unmarshal(body, req) != nil {
-			return
+	f.Fuzz(func(t *testing.T, body []byte) { readPass(t, tr, body) })
+}
+
+func readPass(t *testing.T, tr *training, body []byte) {
+	t.Helper()
+	req := &pb.ForwardBackwardRequest{}
+	if proto.Unmarshal(body, req) != nil {
+		return
+	}
+	data, _, err := tr.decodePass(req)
+	if err != nil {
+		if category(err) != "user" {
+			t.Fatalf("blamed on the %s: %v", category(err), err)
 		}
-		data, _, err := tr.decodePass(req)
-		if err != nil {
-			if category(err) != "user" {
-				t.Fatalf("blamed on the %s: %v", category(err), err)
-			}
-			return
+		return
+	}
+	for _, d := range data {
+		n := len(d.Tokens)
+		if n == 0 || len(d.Targets) != n || len(d.Embeds) != 32*len(d.EmbedPos) || d.Weights != nil && len(d.Weights) != n || notFinite(d.Embeds) >= 0 {
+			t.Fatalf("datum %+v", d)
 		}
-		for _, d := range data {
-			n := len(d.Tokens)
-			if n == 0 || len(d.Targets) != n || len(d.Embeds) != 32*len(d.EmbedPos) || d.Weights != nil && len(d.Weights) != n || notFinite(d.Embeds) >= 0 {
-				t.Fatalf("datum %+v", d)
-			}
-		}
-	})
+	}
 }
 
 func FuzzSampleRequest(f *testing.F) {
