@@ -68,7 +68,13 @@ func New(opt Options) (*Server, error) {
 	s.gen = s.engine
 	s.adapters = newAdapterSet(s.engine)
 	if opt.StateDir != "" {
-		s.training, err = newTraining(s, opt, func(cfg lm.LoRAConfig) (trainer, error) { return lm.NewTrainer(opt.Model, cfg) })
+		s.training, err = newTraining(s, opt, func(cfg lm.LoRAConfig) (trainer, error) {
+			made, err := lm.NewTrainer(opt.Model, cfg)
+			if err != nil {
+				return nil, err // not a nil *lm.Trainer, which as a trainer would not be nil
+			}
+			return made, nil
+		})
 		if err != nil {
 			s.engine.Close()
 			return nil, err

@@ -122,6 +122,7 @@ type sampleRequest struct {
 		Stop        json.RawMessage `json:"stop"`
 	} `json:"sampling_params"`
 	PromptLogprobs bool `json:"prompt_logprobs"`
+	PromptLast     *int `json:"prompt_logprobs_last_n"` // only the last n positions are wanted
 	TopKPrompt     int  `json:"topk_prompt_logprobs"`
 	TopKSample     int  `json:"topk_sample_logprobs"`
 }
@@ -239,6 +240,12 @@ func (t *training) sampleOf(req *sampleRequest) (*lm.GenRequest, *prompt, error)
 		TopK: or(s.TopK, -1), Seed: s.Seed, Logprobs: min(max(req.TopKSample, 0), maxLogprobs), PromptLogprobs: -1}
 	if req.PromptLogprobs || req.TopKPrompt > 0 {
 		gen.PromptLogprobs = min(max(req.TopKPrompt, 0), maxLogprobs)
+		if n := req.PromptLast; n != nil {
+			if *n < 1 || *n >= len(p.ids) {
+				return nil, nil, userError("prompt_logprobs_last_n must be between 1 and %d, got %d", len(p.ids)-1, *n)
+			}
+			gen.PromptFrom = len(p.ids) - *n
+		}
 	}
 	if gen.Temperature < 0 || gen.TopP <= 0 || gen.TopP > 1 {
 		return nil, nil, userError("temperature must not be negative and top_p must be in (0, 1]")

@@ -127,6 +127,30 @@ func TestTrainSavePublishAndSample(t *testing.T) {
 	if len(lps) != 6 || !math.IsNaN(float64(lps[0])) || math.Abs(float64(lps[3]-want[2])) > 1e-3 {
 		t.Errorf("prompt logprobs %v, want NaN and %v", lps, want)
 	}
+
+	ask["seq_id"], ask["prompt_logprobs_last_n"] = 1, 2
+	var end pb.SampleResponse
+	c.result(c.submit(tinker.PathSample, ask), &end)
+	if last, _ := tinker.Float32s(end.PromptLogprobs); len(last) != 6 || !math.IsNaN(float64(last[3])) || math.Abs(float64(last[4]-lps[4])) > 1e-4 || math.Abs(float64(last[5]-lps[5])) > 1e-4 {
+		t.Errorf("the last two of %v are asked for, got %v", lps, last)
+	}
+	ask["seq_id"], ask["prompt_logprobs_last_n"] = 2, 6
+	if message, category := c.failure(c.submit(tinker.PathSample, ask)); category != tinker.CategoryUser || !strings.Contains(message, "prompt_logprobs_last_n") {
+		t.Errorf("the first token has no log-probability: %s (%s)", message, category)
+	}
+	stop()
+}
+
+// An adapter that cannot be made fails its future; the model and the server end without it.
+func TestAModelThatCannotBeMade(t *testing.T) {
+	s, stop := trainingServer(t, t.TempDir())
+	c := newClient(t, s)
+	message, category := c.failure(c.submit(tinker.PathCreateModel, object{"session_id": c.session, "model_seq_id": 0, "base_model": s.base,
+		"lora_config": object{"rank": 4, "seed": 1, "train_attn": true, "train_unembed": true}}))
+	if category != tinker.CategoryUser || !strings.Contains(message, "train_unembed") {
+		t.Errorf("%s (%s)", message, category)
+	}
+	post(t, s, tinker.PathSessions+"/"+c.session+"/finish", object{"reason": object{"type": "success"}}).into(t, &struct{}{})
 	stop()
 }
 
