@@ -2,6 +2,7 @@ package orchestrator
 
 import (
 	"context"
+	"maps"
 	"path/filepath"
 
 	"recpie/clients/training"
@@ -50,6 +51,12 @@ func (t *remoteTrainer) ForwardBackward(ctx context.Context, data []policy.Datum
 			// the server would train on the placeholders and say nothing
 			in[i].Embeds, in[i].EmbedPositions = nil, nil
 		}
+	}
+	if t.session.PromptEmbeds() {
+		// a server of ours: it scores only what carries an advantage, and computes what a pair's texts share once (their soft rows'
+		// gradient then comes with the first of them, which leaves the sum as it is)
+		config = maps.Clone(config)
+		config["logprobs_only_weighted"], config["shared_prompt_grads"] = 1, 1
 	}
 	p, err := t.model.ForwardBackward(ctx, in, loss, config)
 	if err != nil {

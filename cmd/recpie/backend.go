@@ -131,7 +131,7 @@ func (b *backend) embedded(dir, state, root string) (string, error) {
 	if err := os.MkdirAll(root, 0o755); err != nil {
 		return "", fault.New(fault.Fatal, "adapters", err)
 	}
-	srv, err := lmserver.New(lmserver.Options{Model: bundle, AdapterRoot: root, StateDir: state})
+	srv, err := lmserver.New(lmserver.Options{Model: bundle, AdapterRoot: root, StateDir: state, Engine: lm.EngineOptions{MaxBatch: 128}})
 	if err != nil {
 		bundle.Model.Close()
 		return "", err
