@@ -67,7 +67,8 @@ func (s *Scope) Dropout(x *Tensor, p float64, train bool) *Tensor {
 // Attention returns softmax(q·kᵀ·scale + mask)·v for q [B,H,Lq,d], k and v [B,H,Lk,d]; scale 0 means 1/√d.
 // A mask broadcasts to [B,H,Lq,Lk]: bool, true where attention is allowed, or float, added. Causal attention is
 // aligned at the end: query i of Lq sees the keys 0 … i+Lk−Lq, as a continuation with cached keys needs. Without a
-// mask, and causal only for Lq = Lk, the fused kernel runs, which never forms the Lq×Lk matrix.
+// mask, and causal only for Lq = Lk, the fused kernel runs, which never forms the Lq×Lk matrix. A query to which a mask
+// leaves no key gets NaN.
 func (s *Scope) Attention(q, k, v, mask *Tensor, causal bool, scale float64) *Tensor {
 	const op = "attention"
 	if !s.ready(op, q, k, v) {

@@ -2,7 +2,6 @@ package torch
 
 import (
 	"fmt"
-	"runtime"
 	"strings"
 	"unsafe"
 
@@ -161,6 +160,3 @@ func list(v []int64) ([]int64, int) {
 	}
 	return v, len(v)
 }
-
-// pin keeps ts alive for a call that was given their C handles only.
-func pin(ts ...*Tensor) { runtime.KeepAlive(ts) }
