@@ -38,7 +38,7 @@ func (a *app) dataCmd() *cobra.Command {
 		},
 	}
 	check.Flags().StringVar(&quarantine, "quarantine", "", "write the broken rows to this file, one JSON object a line")
-	cmd.AddCommand(check)
+	cmd.AddCommand(check, a.plantedCmd())
 	return cmd
 }
 
