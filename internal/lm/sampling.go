@@ -5,7 +5,8 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
-	"strings"
+
+	"recpie/internal/tokenizer"
 )
 
 // sampler draws the tokens of one row from its own random stream, so that neighbours in a batch do not change what it draws.
@@ -187,7 +188,5 @@ func (f *stopFinder) add(token []byte, search bool) (stop string, cut int, ok bo
 	return stop, cut, cut >= 0
 }
 
-// before returns the text up to cut; bytes that are no UTF-8 become U+FFFD.
-func (f *stopFinder) before(cut int) string {
-	return strings.ToValidUTF8(string(f.text[:cut]), "\uFFFD")
-}
+// before returns the text up to cut, as the tokenizer decodes it.
+func (f *stopFinder) before(cut int) string { return tokenizer.Text(f.text[:cut]) }

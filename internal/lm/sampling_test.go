@@ -70,6 +70,7 @@ func TestStopStringsCrossTokens(t *testing.T) {
 		{[]string{"xyz", "yz"}, []string{"ax", "yz"}, "xyz", "a"},
 		{[]string{"é"}, []string{"caf\xc3", "\xa9!"}, "é", "caf"},
 		{[]string{"b", ""}, []string{"\xc3", "b"}, "b", "\uFFFD"},
+		{[]string{"b"}, []string{"\xc3\xc3", "b"}, "b", "\uFFFD\uFFFD"},
 		{[]string{"q"}, []string{"abc"}, "", ""},
 	} {
 		f := newStopFinder(c.stops)

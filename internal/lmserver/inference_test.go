@@ -10,6 +10,7 @@ import (
 	"sync"
 	"testing"
 
+	"recpie/internal/lm"
 	"recpie/internal/wire/openai"
 	"recpie/internal/wire/softprompt"
 )
@@ -173,5 +174,22 @@ func TestAdapterReplacedUnderLoad(t *testing.T) {
 	}
 	if left := s.engine.Adapters(); len(left) != 0 {
 		t.Errorf("adapters left in the engine: %v", left)
+	}
+}
+
+// A continuation that ends within a character is shown up to the last whole one; before a stop string everything is shown.
+func TestHalfACharacterIsHeldBack(t *testing.T) {
+	b := bundle(t, "m", 32)
+	s, _ := start(t, Options{Model: b})
+	for _, c := range []struct {
+		text string
+		stop any
+		want string
+	}{
+		{"ab\uFFFD\uFFFD", nil, "ab"}, {"\uFFFDab", nil, "\uFFFDab"}, {"a\uFFFD", int32(9), "a"}, {"a\uFFFD", "stop", "a\uFFFD"},
+	} {
+		if got := s.text(&lm.Choice{Text: c.text, StopReason: c.stop}, &openai.Sampling{}); got != c.want {
+			t.Errorf("%q, stopped by %v: %q, want %q", c.text, c.stop, got, c.want)
+		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"recpie/internal/lm"
@@ -213,7 +214,10 @@ func (s *Server) text(c *lm.Choice, q *openai.Sampling) string {
 	if !or(q.SkipSpecial, true) && c.StopReason == nil {
 		text = s.opt.Model.Tok.Decode(c.Tokens, false)
 	}
-	if stop, ok := c.StopReason.(string); ok && or(q.IncludeStop, false) {
+	stop, cut := c.StopReason.(string)
+	if !cut {
+		text = strings.TrimRight(text, "\uFFFD") // half a character at the end is held back, as vLLM does
+	} else if or(q.IncludeStop, false) {
 		text += stop
 	}
 	return text

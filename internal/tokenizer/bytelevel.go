@@ -37,6 +37,9 @@ func unspell(token string) ([]byte, bool) {
 	return b, true
 }
 
+// Text returns bytes as Decode would write them: each maximal broken piece of UTF-8 becomes one U+FFFD.
+func Text(b []byte) string { return lossy(string(b)) }
+
 // lossy replaces each maximal broken piece of UTF-8 by one U+FFFD (Unicode 3.9, as Rust and Python do; a Go range loop would put
 // one per byte).
 func lossy(s string) string {
