@@ -336,6 +336,22 @@ def check_rest_listing():
     raise AssertionError("a deleted checkpoint is still described")
 
 
+def check_state_for_another_client():
+    """The detail is what another client must find when it continues from the saved state."""
+    client = trainer(seed=10)
+    train(client, [sft(sequence(10))[0]], 3, 3e-2)
+    ids = sequence(9)
+    w = np.r_[np.zeros(5), np.ones(3)].astype(np.float32)
+    rows = RNG.normal(0, 0.2, (2, EMBEDDINGS.shape[1])).astype(np.float32)
+    path = client.save_state("handed-over").result().path
+    pass_, step = client.forward_backward([soft_datum(ids, rows, [1, 2], w)], "cross_entropy"), client.optim_step(adam(3e-2))
+    before = pass_.result()
+    step.result()
+    after = client.forward([soft_datum(ids, rows, [1, 2], w)], "cross_entropy").result()
+    return json.dumps({"path": path, "ids": ids, "weights": w.tolist(), "rows": rows.flatten().tolist(), "loss": before.metrics["loss:sum"],
+                       "gradient": before.loss_fn_outputs[0]["prompt_embeds_grad"].data, "before": logprobs(before)[0].tolist(), "after": logprobs(after)[0].tolist()})
+
+
 def main():
     global service, shared, EMBEDDINGS, VOCAB
     from safetensors.numpy import load_file

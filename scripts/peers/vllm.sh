@@ -59,9 +59,13 @@ serve() {
   say "vLLM serves $model after $((SECONDS - t0)) s"
 }
 
-tests() { # NAME: the tests TestVLLM<Name>
-  RECPIE_VLLM_URL=$url RECPIE_VLLM_MODELS=$work/models "$repo/scripts/with-env" "$work/peers.test" -test.run "^TestVLLM$1" -test.v -test.timeout 5m |
-    grep -v '^=== ' || { tail -20 "$work"/*.log >&2; die "see above"; }
+# tests FAMILY: the tests TestVLLM<Family>. None of them may skip.
+tests() {
+  local out=$work/$1.out
+  RECPIE_VLLM_URL=$url RECPIE_VLLM_MODELS=$work/models "$repo/scripts/with-env" "$work/peers.test" -test.run "^TestVLLM$1" -test.v -test.timeout 5m >"$out" 2>&1 ||
+    { cat "$out"; tail -20 "$work"/*.log >&2; die "the tests of $1 failed: see above"; }
+  grep -v '^=== ' "$out"
+  grep -q '^--- PASS' "$out" && ! grep -q -- '--- SKIP' "$out" || die "the tests of $1 did not run"
   stop
 }
 
