@@ -129,7 +129,8 @@ func (d *RunDir) OpenMetrics() (*Metrics, error) {
 	return m, nil
 }
 
-// Log appends a line unless one with the same key is there. NaN and infinities are stored as text, since JSON has none.
+// Log appends a line unless one with the same key is there. NaN and infinities, which JSON has not, are an error and nothing is
+// written: they are kept out of updates, and so of metrics, long before.
 func (m *Metrics) Log(key string, values any) error {
 	if m.seen[key] {
 		return nil
