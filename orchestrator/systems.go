@@ -11,7 +11,10 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
+
+	"golang.org/x/sync/errgroup"
 
 	"recpie/internal/dataset"
 	"recpie/internal/durable"
@@ -63,44 +66,26 @@ func (l *Lab) Judge(ctx context.Context, name string, expl *recommender.Explanat
 			return nil, fault.New(fault.Fatal, "networks", err)
 		}
 	}
-	split := l.Work.Split
-	both := slices.Concat(split.Train, split.Val)
-	slices.Sort(both)
-	truth := l.Work.Data.Labels(split.Test)
-	var perSeed []evaluate.Metrics
+	n := len(l.Seeds)
+	res.Val, res.Epochs, res.Test = make([]float64, n), make([]int, n), make([][]float32, n)
+	perSeed := make([]evaluate.Metrics, n)
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(runtime.GOMAXPROCS(0)) // every fit has its own generator: seeds give the same networks in any order
 	for i, seed := range l.Seeds {
-		if l.Progress != nil {
-			l.Progress(name, i)
-		}
-		chosen, log, err := recommender.Fit(ctx, recommender.Input{Data: l.Work.Train.Net, Train: split.Train, Val: split.Val, Expl: expl, Settings: l.Settings, Seed: seed})
-		if err != nil {
-			return nil, fmt.Errorf("%s, seed %d: %w", name, seed, err)
-		}
-		chosen.Close()
-		final, _, err := recommender.Fit(ctx, recommender.Input{Data: l.Work.Final.Net, Train: both, Expl: expl, Settings: l.Settings, Seed: seed, Epochs: log.Best})
-		if err != nil {
-			return nil, fmt.Errorf("%s, seed %d: %w", name, seed, err)
-		}
-		p, err := final.Predict(ctx, split.Test, expl)
-		if err == nil && i == 0 {
-			res.Alpha = p.Attention
-			if l.Dir != "" {
-				res.Model = filepath.Join(l.Dir, name+"-"+res.Digest[:12])
-				if _, serr := os.Stat(res.Model); serr != nil {
-					err = final.Save(res.Model)
-				}
+		g.Go(func() error {
+			if l.Progress != nil {
+				l.Progress(name, i)
 			}
-		}
-		final.Close()
-		if err != nil {
-			return nil, fmt.Errorf("%s, seed %d: %w", name, seed, err)
-		}
-		m, err := evaluate.Measure(p.Y, truth)
-		if err != nil {
-			return nil, err
-		}
-		perSeed = append(perSeed, m)
-		res.Val, res.Epochs, res.Test = append(res.Val, log.ValRMSE), append(res.Epochs, log.Best), append(res.Test, p.Y)
+			if err := l.judge(gctx, res, expl, i); err != nil {
+				return fmt.Errorf("%s, seed %d: %w", name, seed, err)
+			}
+			var err error
+			perSeed[i], err = evaluate.Measure(res.Test[i], l.Work.Data.Labels(l.Work.Split.Test))
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
 	}
 	res.System = evaluate.Summarise(perSeed, res.Val)
 	if l.Dir == "" {
@@ -111,6 +96,40 @@ func (l *Lab) Judge(ctx context.Context, name string, expl *recommender.Explanat
 		return nil, err
 	}
 	return res, durable.WriteFile(file, b, 0o644)
+}
+
+// judge fits and tests the network of the i-th seed.
+func (l *Lab) judge(ctx context.Context, res *Result, expl *recommender.Explanations, i int) error {
+	split, seed := l.Work.Split, l.Seeds[i]
+	both := slices.Concat(split.Train, split.Val)
+	slices.Sort(both)
+	chosen, log, err := recommender.Fit(ctx, recommender.Input{Data: l.Work.Train.Net, Train: split.Train, Val: split.Val, Expl: expl, Settings: l.Settings, Seed: seed})
+	if err != nil {
+		return err
+	}
+	chosen.Close()
+	final, _, err := recommender.Fit(ctx, recommender.Input{Data: l.Work.Final.Net, Train: both, Expl: expl, Settings: l.Settings, Seed: seed, Epochs: log.Best})
+	if err != nil {
+		return err
+	}
+	defer final.Close()
+	p, err := final.Predict(ctx, split.Test, expl)
+	if err != nil {
+		return err
+	}
+	res.Val[i], res.Epochs[i], res.Test[i] = log.ValRMSE, log.Best, p.Y
+	if i > 0 {
+		return nil
+	}
+	res.Alpha = p.Attention
+	if l.Dir == "" {
+		return nil
+	}
+	res.Model = filepath.Join(l.Dir, res.Name+"-"+res.Digest[:12])
+	if _, err := os.Stat(res.Model); err == nil {
+		return nil // saved before the run was interrupted: the same fit gives the same network
+	}
+	return final.Save(res.Model)
 }
 
 // Compare tests system a against b on the test records of all seeds, clustered by user.

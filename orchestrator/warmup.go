@@ -1,6 +1,7 @@
 package orchestrator
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -35,6 +36,9 @@ type WarmupSettings struct {
 // softShare of the warm-up's prompts begin with a random soft row, so that the model has learned to read past one that means
 // nothing yet; the others have none, as the reference model's prompts.
 const softShare = 0.5
+
+// warmupDraws is how many targets are drawn for each prompt of the corpus.
+const warmupDraws = 2
 
 // Warmup returns the folder of a small GPT-2, in the Hugging Face layout, that writes explanations in the paper's format: trained
 // from nothing on sentences built from training records (the best three and worst three reasons per pair, drawn with variety),
@@ -141,19 +145,29 @@ func (w *Workspace) trainTokenizer(rows []int32, s WarmupSettings) (*tokenizer.T
 	return tokenizer.TrainBPE(iter.Seq[string](texts), tokenizer.TrainOptions{VocabSize: s.Vocabulary, Special: lm.SpecialTokens(), MinFrequency: 2})
 }
 
+// warmupCorpus lists a pair's examples together: both polarities, each with several drawn targets, so that the pair's prompt is
+// computed once for all of them.
 func (w *Workspace) warmupCorpus(b *lm.Bundle, rows []int32, s WarmupSettings) ([]lm.Example, error) {
-	texts, err := w.Train.Renderer.WarmupExamples(rows, uint64(s.Seed))
-	if err != nil {
-		return nil, err
+	var texts []prompts.Example
+	for draw := range uint64(warmupDraws) {
+		more, err := w.Train.Renderer.WarmupExamples(rows, uint64(s.Seed)<<8+draw)
+		if err != nil {
+			return nil, err
+		}
+		texts = append(texts, more...)
 	}
+	slices.SortStableFunc(texts, func(a, b prompts.Example) int {
+		return cmp.Or(cmp.Compare(a.Rec, b.Rec), cmp.Compare(a.Polarity, b.Polarity))
+	})
 	id := func(token string) int32 { n, _ := b.Tok.ID(token); return n }
-	rng := rand.New(rand.NewPCG(uint64(s.Seed), 0x50f7))
 	norm := b.Model.EmbeddingNorm()
 	marker := int32(b.Model.Cfg.VocabSize)
 	var out []lm.Example
 	for _, t := range texts {
 		var e lm.Example
 		e.Prompt = append(e.Prompt, id(lm.TokenBOS), id(lm.TokenUser))
+		// one row per user: what a user's prompts share is computed once
+		rng := rand.New(rand.NewPCG(uint64(s.Seed), uint64(w.Data.Records[t.Rec].User)))
 		if rng.Float64() < softShare {
 			e.Soft = &lm.SoftRows{Pos: len(e.Prompt), Rows: 1, Data: direction(rng, s.Hidden, norm)}
 			e.Prompt = append(e.Prompt, marker)

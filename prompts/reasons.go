@@ -67,32 +67,33 @@ func (r *Renderer) candidates(rec int32) []terms.Candidate {
 func (r *Renderer) verdictsHeader() string {
 	switch {
 	case r.set.Taste && r.set.Opinions:
-		return "Terms, with the user's taste and what others found:\n"
+		return "The user's taste and what others found, per term, best first:\n"
 	case r.set.Taste:
-		return "Terms, with the user's taste:\n"
+		return "The user's taste, per term, best first:\n"
 	case r.set.Opinions:
-		return "Terms, with what others found:\n"
+		return "What others found, per term, best first:\n"
 	default:
 		return "Terms:\n"
 	}
 }
 
-// verdicts writes one line per term, with the very words that a sentence would use.
+// verdicts writes one line per term, the strongest reason for the item first, in the very words and order that a sentence would use:
+// a small model learns to copy long before it learns to compare.
 func (r *Renderer) verdicts(rec int32) []string {
 	var lines []string
-	for _, c := range r.candidates(rec) {
-		var words []string
+	for _, c := range r.ranked(rec, Positive) {
+		name := show(r.names[c.Term])
+		var parts []string
 		if r.set.Taste {
-			words = append(words, c.TasteWord)
+			parts = append(parts, "the user "+c.TasteWord+" "+name)
 		}
 		if r.set.Opinions {
-			words = append(words, c.OpinionWord)
+			parts = append(parts, "the "+r.wording.Noun+" "+c.OpinionWord+" for "+name)
 		}
-		line := r.names[c.Term]
-		if len(words) > 0 {
-			line += ": " + strings.Join(words, ", ")
+		if len(parts) == 0 {
+			parts = []string{r.names[c.Term]}
 		}
-		lines = append(lines, line)
+		lines = append(lines, strings.Join(parts, " and "))
 	}
 	return lines
 }
