@@ -250,10 +250,15 @@ func set(m map[string]any, path []string, val any) {
 	m[path[len(path)-1]] = val
 }
 
+// names lists the keys, and the sections that hold them.
 func names(keys []Key) []string {
-	out := make([]string, len(keys))
-	for i, k := range keys {
-		out[i] = k.Name()
+	var out []string
+	for _, k := range keys {
+		for n := 1; n <= len(k.Path); n++ {
+			if name := strings.Join(k.Path[:n], "."); !slices.Contains(out, name) {
+				out = append(out, name)
+			}
+		}
 	}
 	return out
 }

@@ -148,7 +148,28 @@ func (c *Client) Do(req *http.Request) (*http.Response, error) {
 	b := &boundedBody{ctx: ctx, body: resp.Body, left: c.s.MaxBody, idle: c.s.Idle, done: done}
 	b.timer = time.AfterFunc(c.s.Idle, func() { stop(errIdle) })
 	resp.Body = b
+	if resp.StatusCode >= 400 && !c.s.Key.Empty() {
+		if err := hideKey(resp, c.s.Key); err != nil {
+			return nil, err
+		}
+	}
 	return resp, nil
+}
+
+// hideKey takes the key out of a refusal, which will be quoted in messages: some servers repeat what they were sent.
+func hideKey(resp *http.Response, key Secret) error {
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		resp.Body.Close()
+		return fmt.Errorf("reading the answer: %w", err)
+	}
+	body = bytes.ReplaceAll(body, []byte(key.Reveal()), []byte(key.String()))
+	resp.ContentLength = int64(len(body))
+	resp.Body = struct {
+		io.Reader
+		io.Closer
+	}{bytes.NewReader(body), resp.Body}
+	return nil
 }
 
 var (

@@ -41,9 +41,10 @@ func (b *backend) close() {
 // embedded training server, root the folder adapters are published to.
 func connect(ctx context.Context, c *config.Config, w *orchestrator.Workspace, state, root string, show *progress.Reporter) (b *backend, err error) {
 	b = &backend{base: c.Inference.Model, baseID: c.Inference.Model, trainName: c.Training.Model}
+	started := b // b itself is nil on the way out with an error
 	defer func() {
 		if err != nil {
-			b.close()
+			started.close()
 		}
 	}()
 	endpoints := c.Inference.Endpoints

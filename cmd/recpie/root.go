@@ -55,7 +55,39 @@ Settings come from defaults, a preset, a YAML file (-c), RECPIE_* environment va
 		a.settingFlag(root, f.name, f.key, f.short)
 	}
 	root.AddCommand(a.trainCmd(), a.explainCmd(), a.predictCmd(), a.evaluateCmd(), a.dataCmd(), a.lmCmd(), a.doctorCmd(), a.configCmd(), versionCmd(a))
+	strict(root)
 	return root
+}
+
+// strict makes wrong arguments errors of usage, and so a misspelt command of a group, for which cobra would show the help and succeed.
+func strict(cmd *cobra.Command) {
+	if !cmd.Runnable() {
+		cmd.Args = cobra.NoArgs
+		cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	}
+	if check := cmd.Args; check != nil {
+		cmd.Args = func(cmd *cobra.Command, args []string) error {
+			err := check(cmd, args)
+			if err == nil {
+				return nil
+			}
+			cmd.SuggestionsMinimumDistance = 2 // letters that may be wrong
+			if near := cmd.SuggestionsFor(args0(args)); len(near) > 0 {
+				err = fmt.Errorf("%w; did you mean %q?", err, near[0])
+			}
+			return &usageError{err}
+		}
+	}
+	for _, c := range cmd.Commands() {
+		strict(c)
+	}
+}
+
+func args0(args []string) string {
+	if len(args) == 0 {
+		return ""
+	}
+	return args[0]
 }
 
 // settingFlag gives a setting a flag of its own. Its text is checked as a value from a file would be.
