@@ -16,6 +16,7 @@ import (
 	"recpie/internal/lm"
 	"recpie/internal/lmserver"
 	"recpie/internal/progress"
+	"recpie/internal/torch"
 	"recpie/orchestrator"
 )
 
@@ -50,11 +51,14 @@ func connect(ctx context.Context, c *config.Config, w *orchestrator.Workspace, s
 	endpoints := c.Inference.Endpoints
 	trainURL, trainKey := c.Training.URL, c.Training.KeyEnv
 	if len(endpoints) == 0 {
+		if c.Preset != "embedded" && c.LM.Dir == "" {
+			return nil, &usageError{fault.WithHint(fault.Newf(fault.Fatal, "inference", "preset %s has no server", c.Preset), "name inference.endpoints in a file and give it with -c, or a folder with the model in lm.dir")}
+		}
 		dir, err := languageModel(ctx, c, w, show)
 		if err != nil {
 			return nil, err
 		}
-		url, err := b.embedded(dir, state, root)
+		url, err := b.embedded(dir, state, root, threads(c))
 		if err != nil {
 			return nil, err
 		}
@@ -123,7 +127,7 @@ func (b *backend) serves(models []vllm.Model, url string) error {
 }
 
 // embedded serves the model of a folder on a free loopback port.
-func (b *backend) embedded(dir, state, root string) (string, error) {
+func (b *backend) embedded(dir, state, root string, workers int) (string, error) {
 	bundle, err := lm.LoadDir(dir)
 	if err != nil {
 		return "", err
@@ -132,7 +136,7 @@ func (b *backend) embedded(dir, state, root string) (string, error) {
 	if err := os.MkdirAll(root, 0o755); err != nil {
 		return "", fault.New(fault.Fatal, "adapters", err)
 	}
-	srv, err := lmserver.New(lmserver.Options{Model: bundle, AdapterRoot: root, StateDir: state, Engine: lm.EngineOptions{MaxBatch: 128}})
+	srv, err := lmserver.New(lmserver.Options{Model: bundle, AdapterRoot: root, StateDir: state, Engine: lm.EngineOptions{MaxBatch: 64, Workers: workers}})
 	if err != nil {
 		bundle.Model.Close()
 		return "", err
@@ -163,6 +167,8 @@ func languageModel(ctx context.Context, c *config.Config, w *orchestrator.Worksp
 	}
 	var task *progress.Task
 	last := 0.0
+	torch.SetThreads(threads(c)) // one model is trained: its operations are divided; later, batches are
+	defer torch.SetThreads(1)
 	dir, err := w.Warmup(ctx, orchestrator.WarmupSettings{
 		Layers: c.LM.Layers, Hidden: c.LM.Hidden, Heads: c.LM.Heads, Vocabulary: c.LM.Vocabulary, Context: c.LM.Context, Steps: c.LM.WarmupSteps,
 		Batch: c.LM.WarmupBatch, Rate: c.LM.WarmupRate, Samples: c.LM.WarmupSamples, TokenBudget: c.Prompts.TokenBudget, Seed: c.Seed, CacheDir: filepath.Join(cache, "lm"),

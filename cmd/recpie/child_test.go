@@ -89,10 +89,10 @@ func must(t *testing.T, dir string, env []string, args ...string) output {
 // tiny is a run of seconds that goes through every phase twice. Requests go one by one and tensors use one thread, so that two
 // unbroken runs are equal bit for bit.
 const tiny = `data: {path: planted, sample_pairs: 24}
-lm: {layers: 2, hidden: 64, heads: 2, vocabulary: 512, context: 256, warmup_steps: 80, warmup_batch: 16, warmup_rate: 0.004, warmup_samples: 240, threads: 1}
-inference: {concurrency: 1, max_tokens: 40}
+lm: {layers: 2, hidden: 64, heads: 2, vocabulary: 512, context: 256, warmup_steps: 160, warmup_batch: 8, warmup_rate: 0.006, warmup_samples: 240, threads: 1}
+inference: {concurrency: 1, max_tokens: 60}
 prompts: {history: 2, token_budget: 160}
-policy: {rounds: 2, steps: 2, pairs: 3, group: 2, minibatch: 6, validation: 32, learning_rate: 0.005, projection_rate: 0.01}
+policy: {rounds: 2, steps: 2, pairs: 3, group: 2, minibatch: 6, validation: 32, learning_rate: 0.002, projection_rate: 0.01}
 recommender: {epochs: 3, patience: 2, seeds: 1, dim: 16, learning_rate: 0.01}
 `
 
