@@ -5,7 +5,7 @@ SHELL := /bin/bash
 ENV   := scripts/with-env
 GOFILES = $(shell git ls-files -co --exclude-standard '*.go')
 
-.PHONY: help setup build quickstart test lint bench clean
+.PHONY: help setup build quickstart quickstart-small quickstart-seeds test test-crash test-sdk test-vllm nightly lint bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -17,10 +17,34 @@ build: setup ## build bin/recpie; it runs without any environment set by hand
 	@$(ENV) go build -o bin/recpie ./cmd/recpie
 
 quickstart: build ## the whole loop on MovieLens 100K, from nothing to runs/quickstart/report.html
-	@bin/recpie train --preset embedded --sample-pairs 3000 --run runs/quickstart
+	@bin/recpie train --preset embedded --run runs/quickstart
+
+quickstart-small: build ## the same on a handful of users, in a minute or two (the figures mean nothing)
+	@bin/recpie train --preset embedded --run runs/quickstart-small --sample-pairs 200 --rounds 1 --steps 2 --network-seeds 1 --set lm.warmup_steps=20 --set lm.warmup_samples=500
+
+quickstart-seeds: build ## the quickstart with five seeds: means and standard errors
+	@for s in 1 2 3 4 5; do bin/recpie train --preset embedded --seed $$s --run runs/quickstart-seed-$$s || exit 1; done
+	@bin/recpie evaluate runs/quickstart-seed-1 runs/quickstart-seed-2 runs/quickstart-seed-3 runs/quickstart-seed-4 runs/quickstart-seed-5
 
 test: setup ## all fast tests
 	@$(ENV) go test ./...
+
+test-crash: setup ## runs killed at every failpoint and at random moments end as unbroken ones
+	@RECPIE_CRASH=1 $(ENV) go test ./cmd/recpie -run 'Kill|Interrupt' -timeout 30m -v
+
+test-sdk: setup ## the official SDK of the training API against our server
+	@scripts/peers/sdk.sh
+
+test-vllm: setup ## a real vLLM on this CPU against our clients
+	@scripts/peers/vllm.sh
+
+nightly: build ## the long suites: real data sets, five seeds
+	@RECPIE_LONG=1 $(ENV) go test ./recommender ./orchestrator -run 'Real|Network|Planted' -timeout 120m -v
+	@$(MAKE) quickstart-seeds
+
+bench: setup ## benchmarks beside their peers (bench/)
+	@$(ENV) go test ./internal/lm ./internal/tokenizer -run xxx -bench . -benchtime 3x
+	@bench/torch/setup.sh && $(ENV) go run ./bench/torch -python $${RECPIE_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/recpie}/bench-venv/bin/python
 
 lint: setup ## gofmt, go vet, staticcheck
 	@out=$$(gofmt -l $(GOFILES)); [ -z "$$out" ] || { echo "gofmt: $$out"; exit 1; }

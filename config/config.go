@@ -43,7 +43,7 @@ type LM struct {
 	WarmupBatch   int     `key:"warmup_batch" doc:"sentences per warm-up step"`
 	WarmupRate    float64 `key:"warmup_rate" doc:"peak learning rate of the warm-up"`
 	WarmupSamples int     `key:"warmup_samples" doc:"training records whose sentences the warm-up sees"`
-	Threads       int     `key:"threads" doc:"threads of the tensor library; 0 uses all cores"`
+	Threads       int     `key:"threads" doc:"cores that the embedded model uses; 0 uses all"`
 }
 
 // Endpoint is one inference server.
@@ -81,6 +81,7 @@ type Publish struct {
 // Prompts says what the language model is told.
 type Prompts struct {
 	History     int  `key:"history" doc:"past items in a prompt, at most"`
+	Terms       int  `key:"terms" doc:"terms of the candidate with their verdicts, at most"`
 	TokenBudget int  `key:"token_budget" doc:"longest prompt, tokens"`
 	Taste       bool `key:"taste" doc:"tell the user's taste per term of the candidate"`
 	Opinions    bool `key:"opinions" doc:"tell other reviewers' opinion per term of the candidate"`
@@ -132,7 +133,7 @@ func Default() Config {
 		LM:        LM{Layers: 4, Hidden: 192, Heads: 6, Vocabulary: 2048, Context: 512, WarmupSteps: 160, WarmupBatch: 48, WarmupRate: 2e-3, WarmupSamples: 4000},
 		Inference: Inference{Model: "recpie-embedded", Concurrency: 256, MaxTokens: 64, SoftPrompts: true, Timeout: 2 * time.Minute, CacheSize: 4096},
 		Training:  Training{Rank: 16},
-		Prompts:   Prompts{History: 5, TokenBudget: 384, Taste: true, Opinions: true},
+		Prompts:   Prompts{History: 5, Terms: 8, TokenBudget: 384, Taste: true, Opinions: true},
 		Policy: Policy{Rounds: 2, Steps: 12, Pairs: 8, Group: 4, Credit: "crossed", Epochs: 1, Minibatch: 32, LearningRate: 1e-4, ProjectionRate: 1e-3,
 			Clip: 0.2, KL: 0.05, KLTarget: 3, FormatPenalty: 0.5, Temperature: 1, Validation: 256},
 		Recommender: Recommender{Loss: "mse", Dim: 64, WeightDecay: 1e-3, Dropout: 0.3, Epochs: 20, Patience: 4, Seeds: 3, Folds: 2},

@@ -61,12 +61,13 @@ func (c *Config) validate() error {
 	atLeast("lm.warmup_steps", c.LM.WarmupSteps, 0)
 	atLeast("lm.threads", c.LM.Threads, 0)
 	atLeast("prompts.history", c.Prompts.History, 0)
+	atLeast("prompts.terms", c.Prompts.Terms, 0)
 	atLeast("recommender.folds", c.Recommender.Folds, 2)
 	atLeast("lm.vocabulary", c.LM.Vocabulary, 300)
 	if c.LM.Heads > 0 && c.LM.Hidden%c.LM.Heads != 0 {
 		bad("lm.hidden", "%d is not a multiple of lm.heads (%d)", c.LM.Hidden, c.LM.Heads)
 	}
-	if len(c.Inference.Endpoints) == 0 && c.Prompts.TokenBudget+c.Inference.MaxTokens > c.LM.Context {
+	if c.Preset == "embedded" && len(c.Inference.Endpoints) == 0 && c.Prompts.TokenBudget+c.Inference.MaxTokens > c.LM.Context {
 		bad("prompts.token_budget", "%d plus inference.max_tokens (%d) is more than lm.context (%d)", c.Prompts.TokenBudget, c.Inference.MaxTokens, c.LM.Context)
 	}
 	if c.Policy.Group < 2 && c.Policy.Credit != "side" && c.Policy.Rounds > 0 {

@@ -72,7 +72,7 @@ func PrepareData(ctx context.Context, ds *dataset.Dataset, report *dataset.Repor
 	var g errgroup.Group
 	for _, side := range []*Side{&w.Train, &w.Final} {
 		g.Go(func() (err error) {
-			if side.Terms, err = terms.Build(side.View, terms.Options{FoldSeed: s.Seed}); err != nil {
+			if side.Terms, err = terms.Build(side.View, terms.Options{FoldSeed: s.Seed, Max: s.Prompts.Terms}); err != nil {
 				return err
 			}
 			side.Renderer, err = prompts.New(s.Prompts, side.View, side.Terms)

@@ -163,17 +163,40 @@ func TestInterruptedRunContinues(t *testing.T) {
 	}
 }
 
-// Two runs with eight requests in flight: what is batched with what is up to chance, the figures are not.
-func TestConcurrentRequestsGiveTheSameRun(t *testing.T) {
+// With many requests in flight chance decides what is computed together, and with it the last digits of every number: after a kill
+// the weights differ from an unbroken run's by rounding, and versions have other names. Nothing is lost or twice for all that.
+func TestKilledRunWithManyRequestsInFlightContinues(t *testing.T) {
 	full(t)
 	w := unbroken(t)
-	var scenes []*scene
-	for range 2 {
-		s := w.again(t)
-		must(t, s.dir, s.env, append(slices.Clone(train), "--set", "inference.concurrency=8")...)
-		scenes = append(scenes, s)
+	many := append(slices.Clone(train), "--set", "inference.concurrency=8")
+	for _, f := range []string{"explain-before-commit:2", "step-updated:2", "step-versioned:4", "step-published:5", "step-kept:4", "lmserver.save.manifest:5"} {
+		t.Run(f, func(t *testing.T) {
+			t.Parallel()
+			s := w.again(t)
+			if o := recpie(t, s.dir, append(s.env, "RECPIE_FAILPOINT="+f), many...); o.code != -1 {
+				t.Fatalf("was not killed: exit code %d\n%s", o.code, o.stderr)
+			}
+			must(t, s.dir, s.env, many...)
+			if want, got := len(stored(t, w.scene)), len(stored(t, s)); got != want {
+				t.Errorf("%d explanations, want %d", got, want)
+			}
+			var keys [2][]any
+			for i, s := range []*scene{w.scene, s} {
+				for _, row := range metricsOf(t, s) {
+					keys[i] = append(keys[i], row["key"])
+				}
+			}
+			if !slices.Equal(keys[0], keys[1]) {
+				t.Errorf("metrics of %v, want %v", keys[1], keys[0])
+			}
+			if want, got := folders(t, w.path("run", "checkpoints")), folders(t, s.path("run", "checkpoints")); !slices.Equal(got, want) {
+				t.Errorf("checkpoints %q, want %q", got, want)
+			}
+			if _, err := orchestrator.LatestCheckpoint(s.path("run", "checkpoints")); err != nil {
+				t.Error(err)
+			}
+		})
 	}
-	same(t, scenes[0], scenes[1])
 }
 
 // A finished run that is asked for again does not change.
@@ -252,22 +275,7 @@ func compareMetrics(t *testing.T, want, got *scene) {
 	t.Helper()
 	var all [2][]map[string]any
 	for i, s := range []*scene{want, got} {
-		b, err := os.ReadFile(s.path("run", "metrics.jsonl"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		seen := map[any]bool{}
-		for line := range strings.Lines(string(b)) {
-			var row map[string]any
-			if err := json.Unmarshal([]byte(line), &row); err != nil || !strings.HasSuffix(line, "\n") {
-				t.Fatalf("line %q: %v", line, err)
-			}
-			if seen[row["key"]] {
-				t.Errorf("%v is there twice", row["key"])
-			}
-			seen[row["key"]] = true
-			all[i] = append(all[i], row)
-		}
+		all[i] = metricsOf(t, s)
 	}
 	if len(all[0]) != len(all[1]) {
 		t.Fatalf("%d lines of metrics, want %d", len(all[1]), len(all[0]))
@@ -275,6 +283,28 @@ func compareMetrics(t *testing.T, want, got *scene) {
 	for i := range all[0] {
 		near(t, fmt.Sprint("metrics ", all[0][i]["key"]), all[0][i], all[1][i])
 	}
+}
+
+// metricsOf reads metrics.jsonl, whose lines are whole and have keys of their own.
+func metricsOf(t *testing.T, s *scene) (rows []map[string]any) {
+	t.Helper()
+	b, err := os.ReadFile(s.path("run", "metrics.jsonl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[any]bool{}
+	for line := range strings.Lines(string(b)) {
+		var row map[string]any
+		if err := json.Unmarshal([]byte(line), &row); err != nil || !strings.HasSuffix(line, "\n") {
+			t.Fatalf("line %q: %v", line, err)
+		}
+		if seen[row["key"]] {
+			t.Errorf("%v is there twice", row["key"])
+		}
+		seen[row["key"]] = true
+		rows = append(rows, row)
+	}
+	return rows
 }
 
 // stored reads all explanations as texts, in order.

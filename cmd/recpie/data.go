@@ -77,7 +77,7 @@ func prepare(ctx context.Context, c *config.Config) (*orchestrator.Workspace, er
 		return nil, err
 	}
 	s := prompts.DefaultSettings()
-	s.History, s.Taste, s.Opinions = c.Prompts.History, c.Prompts.Taste, c.Prompts.Opinions
+	s.History, s.Terms, s.Taste, s.Opinions = c.Prompts.History, c.Prompts.Terms, c.Prompts.Taste, c.Prompts.Opinions
 	pairs := c.Data.SamplePairs
 	if c.Explanations == "off" {
 		pairs = 0 // the network alone needs no sample

@@ -33,7 +33,7 @@ continues an interrupted run.`,
 			if err != nil {
 				return err
 			}
-			torch.SetThreads(threads(c))
+			torch.SetThreads(1)
 			show := progress.New(cmd.ErrOrStderr())
 			defer show.Close()
 			dir, err := openRun(c)

@@ -30,7 +30,7 @@ func (a *app) lmWarmupCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			torch.SetThreads(threads(c))
+			torch.SetThreads(1)
 			show := progress.New(cmd.ErrOrStderr())
 			defer show.Close()
 			w, err := prepare(cmd.Context(), c)
@@ -58,7 +58,7 @@ warmed-up model of the configured data. Off loopback it needs a key, read from t
 			if err != nil {
 				return err
 			}
-			torch.SetThreads(threads(c))
+			torch.SetThreads(1)
 			key := ""
 			if keyEnv != "" {
 				if key = os.Getenv(keyEnv); key == "" {
@@ -91,7 +91,7 @@ warmed-up model of the configured data. Off loopback it needs a key, read from t
 					}
 				}
 			}
-			srv, err := lmserver.New(lmserver.Options{Model: bundle, Listen: listen, APIKey: key, AdapterRoot: root, StateDir: state, Log: slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))})
+			srv, err := lmserver.New(lmserver.Options{Model: bundle, Listen: listen, APIKey: key, AdapterRoot: root, StateDir: state, Engine: lm.EngineOptions{Workers: threads(c)}, Log: slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))})
 			if err != nil {
 				return err
 			}

@@ -23,7 +23,7 @@ func (a *app) predictCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			torch.SetThreads(threads(c))
+			torch.SetThreads(1)
 			t, err := loadRun(cmd.Context(), c.Run)
 			if err != nil {
 				return err

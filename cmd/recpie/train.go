@@ -51,7 +51,7 @@ The same command continues an interrupted run. With --explanations off it trains
 
 // train runs what the settings ask for in the run directory and writes the report there.
 func (a *app) train(ctx context.Context, c *config.Config, show *progress.Reporter) (*evaluate.Report, error) {
-	torch.SetThreads(threads(c))
+	torch.SetThreads(1)
 	dir, err := openRun(c)
 	if err != nil {
 		return nil, err

@@ -27,18 +27,19 @@ type EngineOptions struct {
 	MaxTokens int           // prompt positions of a batch before sharing, default 32768
 	KVBytes   int           // memory for keys and values while decoding, default 1 GiB; a single request may exceed it
 	Gather    time.Duration // how long a batch waits for company, default 2 ms
+	Workers   int           // batches computed at a time, default 1: with one tensor thread each, as many as cores is fastest
 	NoSharing bool          // compute every prompt on its own; for comparison
 }
 
-// Engine answers requests over one model. Concurrent requests are put together into batches by one goroutine; the answers do not
-// depend on which requests shared a batch, up to rounding.
+// Engine answers requests over one model. Concurrent requests are put together into batches; the answers do not depend on which
+// requests shared a batch, up to rounding.
 type Engine struct {
 	b    *Bundle
 	opt  EngineOptions
 	base *network
 	wake chan struct{}
 	stop chan struct{}
-	done chan struct{}
+	done sync.WaitGroup // the workers
 
 	mu       sync.Mutex
 	queue    []*job
@@ -75,11 +76,14 @@ func NewEngine(b *Bundle, o EngineOptions) *Engine {
 	if o.Gather <= 0 {
 		o.Gather = 2 * time.Millisecond
 	}
+	o.Workers = max(1, o.Workers)
 	e := &Engine{
 		b: b, opt: o, base: newNetwork(b.Model.Cfg, func(n string) *torch.Tensor { return b.Model.w[n] }),
-		wake: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}), adapters: map[string]*adapter{},
+		wake: make(chan struct{}, o.Workers), stop: make(chan struct{}), adapters: map[string]*adapter{},
 	}
-	go e.run()
+	for range o.Workers {
+		e.done.Go(e.run)
+	}
 	return e
 }
 
@@ -93,18 +97,18 @@ func (e *Engine) Stats() Stats {
 	return e.stats
 }
 
-// Close ends the running batch, fails waiting requests with ErrClosed and frees the adapters.
+// Close ends the running batches, fails waiting requests with ErrClosed and frees the adapters.
 func (e *Engine) Close() {
 	e.mu.Lock()
 	if e.closed {
 		e.mu.Unlock()
-		<-e.done
+		e.done.Wait()
 		return
 	}
 	e.closed = true
 	close(e.stop)
 	e.mu.Unlock()
-	<-e.done
+	e.done.Wait()
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, j := range e.queue {
@@ -226,9 +230,8 @@ func checkPrompt(prompt []int32, soft []SoftRows, cfg Config) error {
 	return nil
 }
 
-// run is the scheduler.
+// run is a worker: it takes batches off the queue until the engine is closed.
 func (e *Engine) run() {
-	defer close(e.done)
 	for {
 		select {
 		case <-e.stop:
