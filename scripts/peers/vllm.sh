@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A real vLLM server on the CPU, with small random models that the tests write themselves, and our clients against it:
 # first a Llama with run-time LoRA, then a GPT-2 that the embedded server holds as well, to compare the two.
-# Installs 5.2 GB into the cache once (4 minutes with a fast network); after that a run takes about two minutes and 4 GB of memory.
+# Installs 5.2 GB into the cache once (4 minutes with a fast network); after that a run takes 2 to 4 minutes and 4 GB of memory.
 #
 #   scripts/peers/vllm.sh [llama|gpt2]...     (both when none is named)
 #
@@ -71,6 +71,8 @@ tests() {
 
 cd "$repo"
 nice scripts/with-env go test -c -tags peers -o "$work/peers.test" ./internal/peers
+nice scripts/with-env go build -o "$work/recpie" ./cmd/recpie
+export RECPIE_PEERS_BIN=$work/recpie
 cd internal/peers # where go test would run it
 RECPIE_PEERS_OUT=$work/models "$repo/scripts/with-env" "$work/peers.test" -test.run '^TestWriteModels$'
 for family in "${@:-llama gpt2}"; do
