@@ -58,9 +58,6 @@ func TestLaterLayersWin(t *testing.T) {
 func TestEveryPresetIsValid(t *testing.T) {
 	for _, name := range Presets() {
 		src := Sources{Flags: map[string]any{"preset": name}}
-		if name != "embedded" {
-			src.File = file(t, "inference: {endpoints: [{url: 'http://localhost:8000'}]}\n")
-		}
 		if _, err := Load(src); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
