@@ -48,6 +48,20 @@ func SaveCheckpoint(dir string, c *Checkpoint) error {
 	})
 }
 
+// sweepCheckpoints removes folders that were never finished.
+func sweepCheckpoints(dir string) error {
+	partial, err := filepath.Glob(filepath.Join(dir, ".step-*"))
+	if err != nil {
+		return fault.New(fault.Fatal, "checkpoint", err)
+	}
+	for _, p := range partial {
+		if err := os.RemoveAll(p); err != nil {
+			return fault.New(fault.Fatal, "checkpoint", err)
+		}
+	}
+	return nil
+}
+
 // LatestCheckpoint returns the last whole checkpoint below dir, nil when there is none.
 func LatestCheckpoint(dir string) (*Checkpoint, error) {
 	entries, err := os.ReadDir(dir)

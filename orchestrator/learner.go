@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math"
 	"os"
-	"path/filepath"
 
 	"recpie/adapters"
 	"recpie/internal/failpoint"
@@ -49,6 +48,9 @@ type PolicySettings struct {
 	PPO                  policy.Settings
 }
 
+// exportDir is where an adapter lies, inside the run directory, between its download and its version.
+const exportDir = "export"
+
 // Learner is the language model's side of the loop: it holds the adapter, the projection and the version that samples, and makes
 // PPO steps. After every step all of it is in one checkpoint.
 type Learner struct {
@@ -77,6 +79,9 @@ func (l *Learner) sequence(round, step int) int { return (round-1)*(l.Set.Steps+
 
 // Begin takes up the last checkpoint, or makes a new adapter.
 func (l *Learner) Begin(ctx context.Context) error {
+	if err := sweepCheckpoints(l.Dir.Path("checkpoints")); err != nil {
+		return err
+	}
 	last, err := LatestCheckpoint(l.Dir.Path("checkpoints"))
 	if err != nil {
 		return err
@@ -249,12 +254,11 @@ func (l *Learner) keep(ctx context.Context, round, step int, m policy.Metrics) e
 	if l.soft, err = l.softPrompt(); err != nil {
 		return err
 	}
-	tmp, err := os.MkdirTemp("", "recpie-adapter-*")
-	if err != nil {
+	peft := l.Dir.Path(exportDir)
+	if err := os.RemoveAll(peft); err != nil { // what a killed process left
 		return fault.New(fault.Fatal, "adapter", err)
 	}
-	defer os.RemoveAll(tmp)
-	peft := filepath.Join(tmp, "peft")
+	defer os.RemoveAll(peft)
 	if err := l.trainer.Export(ctx, name, peft); err != nil {
 		return err
 	}

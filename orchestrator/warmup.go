@@ -52,7 +52,7 @@ func (w *Workspace) Warmup(ctx context.Context, s WarmupSettings, progress func(
 	if err != nil {
 		return "", fault.New(fault.Fatal, "warm-up", err)
 	}
-	sum := sha256.Sum256(fmt.Appendf(nil, "recpie warm-up 1\n%s\n%s\n%s\n", w.Train.View.Digest(), w.Train.Renderer.Digest(), b))
+	sum := sha256.Sum256(fmt.Appendf(nil, "recpie warm-up 2\n%s\n%s\n%s\n", w.Train.View.Digest(), w.Train.Renderer.Digest(), b))
 	dir := filepath.Join(cache, "lm-"+hex.EncodeToString(sum[:8]))
 	if _, err := os.Stat(dir); err == nil {
 		return dir, w.LimitBy(dir, s.TokenBudget)
@@ -71,6 +71,7 @@ func (w *Workspace) Warmup(ctx context.Context, s WarmupSettings, progress func(
 		return "", err
 	}
 	defer model.Close()
+	model.InitInduction(s.Seed) // the reasons stand in the prompt: begin with a model that can copy
 	bundle, err := lm.NewBundle("recpie-embedded", model, tok)
 	if err != nil {
 		return "", err
