@@ -131,7 +131,7 @@ func Default() Config {
 		Preset: "embedded", Run: "runs/run", Seed: 1, Explanations: "on",
 		Data:      Data{Path: "ml-100k", SamplePairs: 3000, MinRecords: 5},
 		LM:        LM{Layers: 4, Hidden: 192, Heads: 6, Vocabulary: 2048, Context: 512, WarmupSteps: 240, WarmupBatch: 16, WarmupRate: 1.5e-3, WarmupSamples: 4000},
-		Inference: Inference{Model: "recpie-embedded", Concurrency: 256, MaxTokens: 64, SoftPrompts: true, Timeout: 2 * time.Minute, CacheSize: 4096},
+		Inference: Inference{Model: "recpie-embedded", Concurrency: 256, MaxTokens: 48, SoftPrompts: true, Timeout: 2 * time.Minute, CacheSize: 4096},
 		Training:  Training{Rank: 16},
 		Prompts:   Prompts{History: 5, Terms: 8, TokenBudget: 384, Taste: true, Opinions: true},
 		Policy: Policy{Rounds: 2, Steps: 12, Pairs: 8, Group: 4, Credit: "crossed", Epochs: 1, Minibatch: 32, LearningRate: 1e-4, ProjectionRate: 1e-3,

@@ -45,7 +45,7 @@ func TestLaterLayersWin(t *testing.T) {
 	want.Preset, want.Seed = "llama-3.1-8b", 7
 	want.Data.SamplePairs = 0
 	want.Inference.Model = "meta-llama/Llama-3.1-8B-Instruct"
-	want.Inference.Concurrency, want.Inference.Timeout, want.Inference.SoftPrompts = 9, 30*time.Second, false
+	want.Inference.Concurrency, want.Inference.Timeout, want.Inference.SoftPrompts, want.Inference.MaxTokens = 9, 30*time.Second, false, 96
 	want.Inference.Endpoints = []Endpoint{{URL: "http://a:8000", KeyEnv: "A_KEY"}, {URL: "https://b"}}
 	want.Prompts.History, want.Prompts.TokenBudget = 10, 3000
 	want.Policy.Rounds, want.Policy.KL = 3, 0.25

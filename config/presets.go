@@ -18,7 +18,7 @@ var presets = map[string]map[string]any{
 func served(model string) map[string]any {
 	return map[string]any{
 		"data":      map[string]any{"sample_pairs": 0},
-		"inference": map[string]any{"model": model, "concurrency": 256},
+		"inference": map[string]any{"model": model, "concurrency": 256, "max_tokens": 96},
 		"prompts":   map[string]any{"history": 10, "token_budget": 3000},
 		"policy":    map[string]any{"rounds": 5, "steps": 50, "pairs": 16, "learning_rate": 1e-5, "kl_target": 6.0},
 	}

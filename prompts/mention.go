@@ -43,7 +43,8 @@ var phrases = func() []verdict {
 }()
 
 // Mentions reads the terms and verdicts out of a sentence, in order of first mention. For sentences of Heuristic it recovers exactly what they say; in free
-// text it finds what it can: a verdict governs the terms that follow it until the next verdict or until the sentence turns from user to item.
+// text it finds what it can: a verdict governs the terms that follow it until the next verdict or until the sentence turns from user to item; an opinion
+// that nothing follows is on the item as a whole, and so on every term.
 func (r *Renderer) Mentions(sentence string) []Mention {
 	words := strings.Fields(strings.ToLower(strings.NewReplacer(",", " , ", ".", " ", "!", " ", "?", " ", ";", " , ", ":", " , ").Replace(sentence)))
 	if i := slices.Index(words, "because"); i >= 0 {
@@ -51,10 +52,12 @@ func (r *Renderer) Mentions(sentence string) []Mention {
 	}
 	var out []Mention
 	at := map[int32]int{}
-	var current *verdict
+	var current, bare *verdict // bare: an opinion that has governed nothing so far
 	for i := 0; i < len(words); {
 		if v, n := matchVerdict(words[i:]); v != nil {
-			current, i = v, i+n
+			if current, i = v, i+n; !v.taste {
+				bare = v
+			}
 			continue
 		}
 		term, n := r.matchTerm(words[i:])
@@ -79,7 +82,15 @@ func (r *Renderer) Mentions(sentence string) []Mention {
 		case !current.taste && out[k].Opinion == None:
 			out[k].Opinion = current.value
 		}
+		if current == bare {
+			bare = nil
+		}
 		i += n
+	}
+	for k := range out {
+		if bare != nil && out[k].Opinion == None {
+			out[k].Opinion = bare.value
+		}
 	}
 	return out
 }

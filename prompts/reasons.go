@@ -81,13 +81,15 @@ func (r *Renderer) verdictsHeader() string {
 // a small model learns to copy long before it learns to compare.
 func (r *Renderer) verdicts(rec int32) []string {
 	var lines []string
-	for _, c := range r.ranked(rec, Positive) {
+	cs := r.ranked(rec, Positive)
+	common := r.common(cs)
+	for _, c := range cs {
 		name := show(r.names[c.Term])
 		var parts []string
 		if r.set.Taste {
 			parts = append(parts, "the user "+c.TasteWord+" "+name)
 		}
-		if r.set.Opinions {
+		if r.set.Opinions && common == "" {
 			parts = append(parts, "the "+r.wording.Noun+" "+c.OpinionWord+" for "+name)
 		}
 		if len(parts) == 0 {
@@ -95,15 +97,33 @@ func (r *Renderer) verdicts(rec int32) []string {
 		}
 		lines = append(lines, strings.Join(parts, " and "))
 	}
+	if common != "" {
+		lines = append(lines, "the "+r.wording.Noun+" "+common)
+	}
 	return lines
+}
+
+// common returns the opinion that all shown terms of an item share, as they do where opinions are about the item as a whole. It is then
+// said once, of the item. "" when they differ or are not shown.
+func (r *Renderer) common(cs []terms.Candidate) string {
+	if !r.set.Opinions || len(cs) == 0 {
+		return ""
+	}
+	for _, c := range cs {
+		if c.OpinionWord != cs[0].OpinionWord {
+			return ""
+		}
+	}
+	return cs[0].OpinionWord
 }
 
 // Heuristic returns the fixed explanation: the three strongest reasons for (Positive) or against (Negative), in the paper's format, as
 // "The user watched this movie because the user loves comedy, likes drama and likes the 1990s era and the movie is praised for comedy and
-// drama and is found fair for the 1990s era." It uses only what the prompt shows.
+// drama and is found fair for the 1990s era", or "… and the movie is praised" where all terms share the opinion. It uses only what the
+// prompt shows.
 func (r *Renderer) Heuristic(rec int32, pol Polarity) string {
 	cs := r.ranked(rec, pol)
-	return r.sentence(cs[:min(clauses, len(cs))], pol)
+	return r.sentence(cs[:min(clauses, len(cs))], pol, r.common(cs))
 }
 
 // SampleHeuristic draws up to three reasons, the stronger the likelier (the k-th by strength has weight e^(−k/1.5)), so that a model
@@ -131,7 +151,7 @@ func (r *Renderer) SampleHeuristic(rec int32, pol Polarity, rng *rand.Rand) stri
 	for i, k := range order {
 		picked[i] = cs[k]
 	}
-	return r.sentence(picked, pol)
+	return r.sentence(picked, pol, r.common(cs))
 }
 
 // ranked returns the shown terms, the strongest reason for the polarity first. A term's strength is the sum of the shown verdicts; an absent one counts 0.
@@ -165,7 +185,8 @@ func compare(a, b float64) int {
 	}
 }
 
-func (r *Renderer) sentence(cs []terms.Candidate, pol Polarity) string {
+// sentence writes the reasons in the order given; common is the opinion on the item as a whole, "" when each term has its own.
+func (r *Renderer) sentence(cs []terms.Candidate, pol Polarity, common string) string {
 	head := "The user " + r.wording.did(pol) + " because the user "
 	if len(cs) == 0 {
 		return head + "has shown no taste for its kind and the " + r.wording.Noun + " has not been described."
@@ -195,6 +216,9 @@ func (r *Renderer) sentence(cs []terms.Candidate, pol Polarity) string {
 		if pol == Negative {
 			care = mayNotCare + " "
 		}
+	}
+	if common != "" {
+		return head + care + join(tastes) + " and the " + r.wording.Noun + " " + common + "."
 	}
 	var opinions []string
 	for _, g := range groups {

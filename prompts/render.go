@@ -14,7 +14,7 @@ import (
 )
 
 // version names the layout of the prompts. It is part of every digest: change it whenever a rendered byte changes.
-const version = "prompts-2"
+const version = "prompts-3"
 
 // Counter counts the tokens that a text costs the served model.
 type Counter interface{ Count(text string) int }
