@@ -9,8 +9,11 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"sync"
+
+	"golang.org/x/sync/errgroup"
 
 	"recpie/internal/fault"
 	"recpie/internal/tokenizer"
@@ -160,35 +163,44 @@ func (e *Encoder) tokens(text string) []int32 {
 	return append(append([]int32{e.cls}, ids...), e.sep)
 }
 
-// encode works through the missing texts in batches of similar length.
+// encode works through the missing texts in batches of similar length, as many at a time as there are cores.
 func (e *Encoder) encode(ctx context.Context, missing []pendingText, known map[key][]float32) error {
 	slices.SortStableFunc(missing, func(a, b pendingText) int { return cmp.Compare(len(a.ids), len(b.ids)) })
-	for len(missing) > 0 {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
+	workers := runtime.GOMAXPROCS(0)
+	most := (len(missing) + workers - 1) / workers // no core waits while another works through everything
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(workers)
+	var mu sync.Mutex // known and the cache
+	for len(missing) > 0 && gctx.Err() == nil {
 		n := 1
-		for n < len(missing) && (n+1)*len(missing[n].ids) <= batchTokens {
+		for n < min(len(missing), most) && (n+1)*len(missing[n].ids) <= batchTokens {
 			n++
 		}
-		ids, keys, vectors := make([][]int32, n), make([]key, n), make([][]float32, n)
-		for k, t := range missing[:n] {
-			ids[k], keys[k] = t.ids, t.key
-		}
-		flat, err := e.model.encode(ids)
-		if err != nil {
-			return fault.New(fault.Fatal, "encoder", err)
-		}
-		for k := range vectors {
-			vectors[k] = flat[k*e.Dim() : (k+1)*e.Dim() : (k+1)*e.Dim()]
-			known[keys[k]] = vectors[k]
-		}
-		if e.cache != nil {
-			if err := e.cache.put(keys, vectors); err != nil {
-				return fault.New(fault.Fatal, "encoder: cache", err)
-			}
-		}
+		batch := missing[:n]
 		missing = missing[n:]
+		g.Go(func() error {
+			ids, keys, vectors := make([][]int32, n), make([]key, n), make([][]float32, n)
+			for k, t := range batch {
+				ids[k], keys[k] = t.ids, t.key
+			}
+			flat, err := e.model.encode(ids)
+			if err != nil {
+				return fault.New(fault.Fatal, "encoder", err)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			for k := range vectors {
+				vectors[k] = flat[k*e.Dim() : (k+1)*e.Dim() : (k+1)*e.Dim()]
+				known[keys[k]] = vectors[k]
+			}
+			if e.cache == nil {
+				return nil
+			}
+			return fault.New(fault.Fatal, "encoder: cache", e.cache.put(keys, vectors))
+		})
 	}
-	return nil
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	return ctx.Err()
 }
