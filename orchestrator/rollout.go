@@ -101,18 +101,26 @@ func (r *Rollouts) sample(ctx context.Context, rec int32, pol prompts.Polarity, 
 			plain = append(plain, id)
 		}
 	}
-	for _, c := range ans.Choices {
-		ref, err := r.Scorer.Score(ctx, r.Base, plain, c.Tokens)
-		if err != nil {
-			return grp, fmt.Errorf("reference: %w", err)
-		}
-		t := policy.Text{Prompt: ans.Prompt, Tokens: c.Tokens, Logprobs: c.Logprobs, Ref: ref}
-		if parsed, rej := prompts.Parse(c.Text, renderer.Wording(), pol); rej != nil {
-			t.Rejected = true
-		} else {
-			t.Sentence, t.Loose = parsed.Sentence, !parsed.Strict
-		}
-		grp.Texts = append(grp.Texts, t)
+	grp.Texts = make([]policy.Text, len(ans.Choices))
+	var g errgroup.Group // the alternatives share their prompt: asked for together, it is computed once
+	for i, c := range ans.Choices {
+		g.Go(func() error {
+			ref, err := r.Scorer.Score(ctx, r.Base, plain, c.Tokens)
+			if err != nil {
+				return fmt.Errorf("reference: %w", err)
+			}
+			t := policy.Text{Prompt: ans.Prompt, Tokens: c.Tokens, Logprobs: c.Logprobs, Ref: ref}
+			if parsed, rej := prompts.Parse(c.Text, renderer.Wording(), pol); rej != nil {
+				t.Rejected = true
+			} else {
+				t.Sentence, t.Loose = parsed.Sentence, !parsed.Strict
+			}
+			grp.Texts[i] = t
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return grp, err
 	}
 	return grp, nil
 }
