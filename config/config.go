@@ -129,7 +129,7 @@ type Encoder struct {
 func Default() Config {
 	return Config{
 		Preset: "embedded", Run: "runs/run", Seed: 1, Explanations: "on",
-		Data:      Data{Path: "ml-100k", SamplePairs: 2800, MinRecords: 5},
+		Data:      Data{Path: "ml-100k", SamplePairs: 2500, MinRecords: 5},
 		LM:        LM{Layers: 3, Hidden: 192, Heads: 6, Vocabulary: 2048, Context: 512, WarmupSteps: 240, WarmupBatch: 16, WarmupRate: 1.5e-3, WarmupSamples: 4000},
 		Inference: Inference{Model: "recpie-embedded", Concurrency: 256, MaxTokens: 48, SoftPrompts: true, Timeout: 2 * time.Minute, CacheSize: 4096},
 		Training:  Training{Rank: 16},
