@@ -130,10 +130,10 @@ func Default() Config {
 	return Config{
 		Preset: "embedded", Run: "runs/run", Seed: 1, Explanations: "on",
 		Data:      Data{Path: "ml-100k", SamplePairs: 2500, MinRecords: 5},
-		LM:        LM{Layers: 3, Hidden: 192, Heads: 6, Vocabulary: 2048, Context: 512, WarmupSteps: 240, WarmupBatch: 16, WarmupRate: 1.5e-3, WarmupSamples: 4000},
+		LM:        LM{Layers: 3, Hidden: 192, Heads: 6, Vocabulary: 2048, Context: 512, WarmupSteps: 200, WarmupBatch: 16, WarmupRate: 1.5e-3, WarmupSamples: 4000},
 		Inference: Inference{Model: "recpie-embedded", Concurrency: 256, MaxTokens: 48, SoftPrompts: true, Timeout: 2 * time.Minute, CacheSize: 4096},
 		Training:  Training{Rank: 16},
-		Prompts:   Prompts{History: 5, Terms: 8, TokenBudget: 384, Taste: true, Opinions: true},
+		Prompts:   Prompts{History: 4, Terms: 8, TokenBudget: 384, Taste: true, Opinions: true},
 		Policy: Policy{Rounds: 2, Steps: 12, Pairs: 8, Group: 4, Credit: "crossed", Epochs: 1, Minibatch: 32, LearningRate: 1e-4, ProjectionRate: 1e-3,
 			Clip: 0.2, KL: 0.05, KLTarget: 3, FormatPenalty: 0.5, Temperature: 1, Validation: 256},
 		Recommender: Recommender{Loss: "mse", Dim: 64, WeightDecay: 1e-3, Dropout: 0.3, Epochs: 20, Patience: 4, Seeds: 3, Folds: 2},
