@@ -45,7 +45,7 @@ pip_get() { # SPEC [OPTIONS...]
 
 mvn_get() { # GROUP:ARTIFACT:VERSION:TYPE:CLASSIFIER
   need mvn "Maven, or set LIBTORCH to an official libtorch 2.1 folder"
-  mvn -q -B dependency:copy -Dartifact="$1" -DoutputDirectory="$downloads"
+  mvn -q -B -Dstyle.color=never dependency:copy -Dartifact="$1" -DoutputDirectory="$downloads"
 }
 
 # extract ARCHIVE PREFIX DEST: the archive's entries below PREFIX, placed below DEST.
