@@ -5,7 +5,7 @@ SHELL := /bin/bash
 ENV   := scripts/with-env
 GOFILES = $(shell git ls-files -co --exclude-standard '*.go')
 
-.PHONY: help setup build quickstart quickstart-small quickstart-seeds test test-crash test-sdk test-vllm nightly lint bench clean
+.PHONY: help setup build quickstart quickstart-seeds test test-crash test-sdk test-vllm nightly lint bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -18,9 +18,6 @@ build: setup ## build bin/recpie; it runs without any environment set by hand
 
 quickstart: build ## the whole loop on MovieLens 100K, from nothing to runs/quickstart/report.html
 	@bin/recpie train --preset embedded --run runs/quickstart
-
-quickstart-small: build ## the same on a handful of users, in a minute or two (the figures mean nothing)
-	@bin/recpie train --preset embedded --run runs/quickstart-small --sample-pairs 200 --rounds 1 --steps 2 --network-seeds 1 --set lm.warmup_steps=20 --set lm.warmup_samples=500
 
 quickstart-seeds: build ## the quickstart with five seeds: means and standard errors
 	@for s in 1 2 3 4 5; do bin/recpie train --preset embedded --seed $$s --run runs/quickstart-seed-$$s || exit 1; done
