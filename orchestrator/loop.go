@@ -317,6 +317,7 @@ func (l *Loop) exchange(ctx context.Context) error {
 			}
 		}
 	}
-	l.report.Faithfulness.SoftPromptShare = float64(changed) / float64(2*len(recs))
+	share := float64(changed) / float64(2*len(recs))
+	l.report.Faithfulness.SoftPromptShare = &share
 	return nil
 }

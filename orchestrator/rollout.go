@@ -103,6 +103,7 @@ func (r *Rollouts) sample(ctx context.Context, rec int32, pol prompts.Polarity, 
 	}
 	grp.Texts = make([]policy.Text, len(ans.Choices))
 	var g errgroup.Group // the alternatives share their prompt: asked for together, it is computed once
+	g.SetLimit(r.Concurrency)
 	for i, c := range ans.Choices {
 		g.Go(func() error {
 			ref, err := r.Scorer.Score(ctx, r.Base, plain, c.Tokens)

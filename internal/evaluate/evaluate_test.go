@@ -139,7 +139,7 @@ func sample() *Report {
 		Test: Systems{NoExplanations: &System{RMSE: .24, RMSESE: .001}, Untrained: &System{RMSE: .239}, Rounds: []System{{RMSE: .238}, {RMSE: .237}},
 			Heuristic: &System{RMSE: .236}, ShuffledRefit: &System{RMSE: .24}, NumbersRefit: &System{RMSE: .236}},
 		SelectedRound: 2, Reward: []float64{.8, .81, .82}, RewardSE: []float64{0, .001, .001},
-		Faithfulness: &Faithfulness{}, Paired: map[string]Paired{"rounds against no_explanations": {RMSE: -.003, SE: .001}},
+		Faithfulness: &Faithfulness{SoftPromptShare: new(float64)}, Paired: map[string]Paired{"rounds against no_explanations": {RMSE: -.003, SE: .001}},
 		Attention: &Attention{HighPos: []float64{.1, .2}, HighNeg: []float64{.2, .2}, LowPos: []float64{.1, .3}, LowNeg: []float64{.2, .1}},
 		Examples:  []Example{{User: "u", Item: "<script>alert(1)</script>", Positive: `"><img src=x onerror=1>`, Negative: "n"}},
 		Steps:     []Step{{1, 1, .8, .1, .2, 0}, {1, 2, .81, .2, .1, 0}, {2, 1, .82, math.Inf(1), .1, 0}},
@@ -157,7 +157,7 @@ func TestPageEscapesWhatModelsAndUsersWrote(t *testing.T) {
 			t.Errorf("the page contains %s", bad)
 		}
 	}
-	for _, want := range []string{"sample of 28 users", "rounds[2]", "selected on validation", "&lt;script&gt;", "<svg"} {
+	for _, want := range []string{"sample of 28 users", "rounds[2]", "selected on validation", "&lt;script&gt;", "<svg", "0.0 % of the greedy explanations change"} {
 		if !strings.Contains(page, want) {
 			t.Errorf("the page lacks %s", want)
 		}

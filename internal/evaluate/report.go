@@ -29,11 +29,11 @@ type Systems struct {
 
 // Faithfulness says whether predictions use the text: the network of the selected round, unchanged, on altered explanations.
 type Faithfulness struct {
-	Blanked         Metrics `json:"blanked"`
-	Shuffled        Metrics `json:"shuffled"`
-	MeanShift       float64 `json:"mean_shift"`                  // mean |ŷ − ŷ blanked|
-	UnchangedShare  float64 `json:"unchanged_share"`             // share of records whose prediction moves by less than .001 when blanked
-	SoftPromptShare float64 `json:"soft_prompt_share,omitempty"` // share of greedy explanations that differ when two users' soft prompts are exchanged
+	Blanked         Metrics  `json:"blanked"`
+	Shuffled        Metrics  `json:"shuffled"`
+	MeanShift       float64  `json:"mean_shift"`                  // mean |ŷ − ŷ blanked|
+	UnchangedShare  float64  `json:"unchanged_share"`             // share of records whose prediction moves by less than .001 when blanked
+	SoftPromptShare *float64 `json:"soft_prompt_share,omitempty"` // share of greedy explanations that differ when two users' soft prompts are exchanged
 }
 
 // Attention holds the mean attention to the two explanation tokens per test record (the paper's eq. 11 and Fig. 6).
