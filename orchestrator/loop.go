@@ -61,7 +61,7 @@ func (l *Loop) Run(ctx context.Context) (*evaluate.Report, error) {
 	var expls []*recommender.Explanations
 	var previous *recommender.Model
 	defer func() {
-		if previous != nil {
+		if previous != nil && previous != l.judge0 { // the first is closed above
 			previous.Close()
 		}
 	}()
@@ -100,9 +100,6 @@ func (l *Loop) Run(ctx context.Context) (*evaluate.Report, error) {
 		if author, err = l.improve(ctx, round+1, expl, model, res.Epochs[0]); err != nil {
 			return nil, err
 		}
-	}
-	if previous == l.judge0 {
-		previous = nil
 	}
 	return l.report, l.conclude(ctx, results, texts, expls)
 }
