@@ -118,6 +118,10 @@ type Recommender struct {
 	Patience    int     `key:"patience" doc:"epochs without a gain on validation before stopping"`
 	Seeds       int     `key:"seeds" doc:"networks trained per compared system; their mean and standard error are reported"`
 	Folds       int     `key:"folds" doc:"folds of the cross-fitted network that computes rewards"`
+	Consumer    bool    `key:"consumer" doc:"feed the user's embedding; this and the next three are switched off for ablations"`
+	Product     bool    `key:"product" doc:"feed the item's embedding"`
+	Sequence    bool    `key:"sequence" doc:"feed the user's latest items and ratings"`
+	Context     bool    `key:"context" doc:"feed the statistics of the context"`
 }
 
 // Encoder says what turns sentences into vectors.
@@ -136,6 +140,7 @@ func Default() Config {
 		Prompts:   Prompts{History: 4, Terms: 8, TokenBudget: 384, Taste: true, Opinions: true},
 		Policy: Policy{Rounds: 2, Steps: 12, Pairs: 8, Group: 4, Credit: "crossed", Epochs: 1, Minibatch: 32, LearningRate: 1e-4, ProjectionRate: 1e-3,
 			Clip: 0.2, KL: 0.05, KLTarget: 3, FormatPenalty: 0.5, Temperature: 1, Validation: 256},
-		Recommender: Recommender{Loss: "mse", Dim: 64, WeightDecay: 1e-3, Dropout: 0.3, Epochs: 20, Patience: 4, Seeds: 3, Folds: 2},
+		Recommender: Recommender{Loss: "mse", Dim: 64, WeightDecay: 1e-3, Dropout: 0.3, Epochs: 20, Patience: 4, Seeds: 3, Folds: 2,
+			Consumer: true, Product: true, Sequence: true, Context: true},
 	}
 }

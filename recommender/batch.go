@@ -24,7 +24,11 @@ func (m *Model) assemble(p pairs, vectors *Vectors) *batch {
 	n, view, ds := len(p.recs), m.data.View, m.data.ds
 	b := &batch{size: n, length: 1}
 	histories := make([][]int32, n)
+	off := m.settings.Without
 	for k, r := range p.recs {
+		if off.Sequence {
+			break
+		}
 		h := view.History(r)
 		if len(h) > m.settings.History {
 			h = h[len(h)-m.settings.History:]
@@ -38,12 +42,16 @@ func (m *Model) assemble(p pairs, vectors *Vectors) *batch {
 	b.features, b.base = make([]float32, n*f), make([]float32, n)
 	for k, r := range p.recs {
 		rec := ds.Records[r]
-		if len(view.OfUser(rec.User)) > 0 {
+		if !off.Consumer && len(view.OfUser(rec.User)) > 0 {
 			b.users[k] = int64(rec.User) + 1
 		}
-		b.items[k] = m.itemID(rec.Item)
+		if !off.Product {
+			b.items[k] = m.itemID(rec.Item)
+		}
 		b.base[k] = m.data.Bias.Base[r]
-		m.features.apply(b.features[k*f:(k+1)*f], m.data.Features.Row(r))
+		if !off.Context {
+			m.features.apply(b.features[k*f:(k+1)*f], m.data.Features.Row(r))
+		}
 		h := histories[k]
 		b.some[k] = len(h) > 0
 		for j := range l {

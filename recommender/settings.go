@@ -36,6 +36,16 @@ type Settings struct {
 	Clip         float64 `json:"clip"`         // of the gradient's global norm
 	Patience     int     `json:"patience"`     // epochs without a better validation RMSE before training stops
 	MaxEpochs    int     `json:"max_epochs"`
+	Without      Without `json:"without"`
+}
+
+// Without switches inputs off for an ablation. In the place of one stands what the network knows of an unknown user, an unknown item, an
+// empty history, or the mean statistics. The biases stay.
+type Without struct {
+	Consumer bool `json:"consumer,omitempty"`
+	Product  bool `json:"product,omitempty"`
+	Sequence bool `json:"sequence,omitempty"`
+	Context  bool `json:"context,omitempty"`
 }
 
 // DefaultSettings returns the settings found on validation, for a training set of n records.

@@ -90,6 +90,7 @@ func networkSettings(c *config.Config, train int) recommender.Settings {
 	s := recommender.DefaultSettings(train)
 	r := c.Recommender
 	s.Dim, s.Loss, s.Dropout, s.WeightDecay, s.MaxEpochs, s.Patience = r.Dim, recommender.Loss(r.Loss), r.Dropout, r.WeightDecay, r.Epochs, r.Patience
+	s.Without = recommender.Without{Consumer: !r.Consumer, Product: !r.Product, Sequence: !r.Sequence, Context: !r.Context}
 	if r.LR > 0 {
 		s.LR = r.LR
 	}
