@@ -3,6 +3,7 @@ package recommender
 import (
 	"context"
 	"errors"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -309,5 +310,46 @@ func TestClicks(t *testing.T) {
 	}
 	if sum[1]/n[1] <= sum[0]/n[0] {
 		t.Errorf("liked items get probability %.3f, others %.3f (log %+v)", sum[1]/n[1], sum[0]/n[0], log)
+	}
+}
+
+// Without its inputs a network knows nothing of a pair beyond the biases: it adds the same to all. Each input alone tells pairs apart.
+func TestInputsSwitchOff(t *testing.T) {
+	ds, split := world(t, 30, 20, 10)
+	data := newData(t, split.TrainView(ds))
+	base := data.Bias.Predict(ds, split.Val)
+	spread := func(off Without) float64 {
+		set := tiny()
+		set.Without = off
+		m, _ := mustFit(t, Input{Data: data, Train: split.Train, Settings: set, Seed: 4, Epochs: 4})
+		y := mustPredict(t, m, split.Val, nil).Y
+		lo, hi := math.Inf(1), math.Inf(-1)
+		for k := range y {
+			if y[k] > 0 && y[k] < 1 { // not clamped
+				d := float64(y[k] - base[k])
+				lo, hi = min(lo, d), max(hi, d)
+			}
+		}
+		return hi - lo
+	}
+	all := Without{Consumer: true, Product: true, Sequence: true, Context: true}
+	if s := spread(all); s > 2e-6 {
+		t.Errorf("without any input the network tells pairs apart by %v", s)
+	}
+	for _, on := range []string{"consumer", "product", "sequence", "context"} {
+		off := all
+		switch on {
+		case "consumer":
+			off.Consumer = false
+		case "product":
+			off.Product = false
+		case "sequence":
+			off.Sequence = false
+		case "context":
+			off.Context = false
+		}
+		if s := spread(off); s < 2e-5 {
+			t.Errorf("%s alone moves predictions by %v only", on, s)
+		}
 	}
 }
