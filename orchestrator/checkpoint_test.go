@@ -4,6 +4,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -83,5 +84,19 @@ func TestDamagedCheckpointIsAnError(t *testing.T) {
 				t.Errorf("%s %s: taken for step %d", file, name, c.Step)
 			}
 		}
+	}
+}
+
+// A run that an alarm ended stays ended: starting it again does not step over the alarm.
+func TestStopAlarmHoldsOnResume(t *testing.T) {
+	d := openRun(t, t.TempDir())
+	c := sample(3)
+	c.Metrics.Alarms = []policy.Alarm{{Name: "kl", Value: 90, Limit: 20, Stop: true}}
+	if err := SaveCheckpoint(d.Path("checkpoints"), c); err != nil {
+		t.Fatal(err)
+	}
+	l := &Learner{Dir: d}
+	if err := l.Begin(t.Context()); err == nil || !strings.Contains(err.Error(), "alarm: kl") {
+		t.Errorf("begin after a stop alarm: %v", err)
 	}
 }

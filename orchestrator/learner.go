@@ -88,7 +88,7 @@ func (l *Learner) Begin(ctx context.Context) error {
 	}
 	if last == nil {
 		l.trainer, err = l.Trainers.Create(ctx)
-	} else {
+	} else if err = stopped(last.Metrics); err == nil { // a run that an alarm ended does not go on because it is started again
 		l.trainer, err = l.Trainers.Restore(ctx, last.Trainer)
 	}
 	if err != nil {
@@ -143,11 +143,19 @@ func (l *Learner) Round(ctx context.Context, round int, judge *recommender.Cross
 		if step > 0 && tick != nil {
 			tick(m)
 		}
-		for _, a := range m.Alarms {
-			if a.Stop {
-				return fault.WithHint(fault.Newf(fault.Fatal, "policy", "alarm: %s is %.3g, the limit is %.3g", a.Name, a.Value, a.Limit),
-					"lower policy.learning_rate or raise policy.kl, and begin a new run")
-			}
+		if err := stopped(m); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// stopped is the error of a step whose alarms end the run.
+func stopped(m policy.Metrics) error {
+	for _, a := range m.Alarms {
+		if a.Stop {
+			return fault.WithHint(fault.Newf(fault.Fatal, "policy", "alarm: %s is %.3g, the limit is %.3g", a.Name, a.Value, a.Limit),
+				"lower policy.learning_rate or raise policy.kl, and begin a new run")
 		}
 	}
 	return nil

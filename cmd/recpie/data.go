@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -28,7 +29,7 @@ func (a *app) dataCmd() *cobra.Command {
 				return err
 			}
 			report, err := dataset.Check(cmd.Context(), path, dataset.Options{Quarantine: quarantine})
-			if report == nil {
+			if report == nil || errors.Is(err, os.ErrNotExist) { // nothing was read
 				return err
 			}
 			if perr := a.print(cmd.OutOrStdout(), report, func(w io.Writer) { _ = report.WriteText(w) }); err == nil {
