@@ -192,12 +192,13 @@ func causeOf(ctx context.Context, err error) error {
 
 // boundedBody fails instead of delivering more than the limit, and gives the request up when no byte arrives for too long.
 type boundedBody struct {
-	ctx   context.Context // of the request
-	body  io.ReadCloser
-	left  int64
-	idle  time.Duration
-	timer *time.Timer
-	done  func()
+	ctx     context.Context // of the request
+	body    io.ReadCloser
+	left    int64
+	idle    time.Duration
+	timer   *time.Timer
+	untimed bool // the reader keeps the timer
+	done    func()
 }
 
 // Read reads from the answer. An answer of exactly the limit is whole; one byte more is an error.
@@ -209,7 +210,9 @@ func (b *boundedBody) Read(p []byte) (int, error) {
 	if err != nil && err != io.EOF {
 		return n, causeOf(b.ctx, err)
 	}
-	b.timer.Reset(b.idle)
+	if !b.untimed {
+		b.timer.Reset(b.idle)
+	}
 	if int64(n) > b.left {
 		return 0, errTooLarge
 	}
@@ -251,9 +254,19 @@ type Reply struct {
 
 // once makes one attempt. Errors are classified.
 func (c *Client) once(ctx context.Context, call Call) error {
+	resp, err := c.send(ctx, call)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	return c.whole(ctx, call, resp)
+}
+
+// send makes one request and returns the answer, its body unread and the caller's to close, unless it is one that no call can use.
+func (c *Client) send(ctx context.Context, call Call) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, call.Method, c.base+call.Path, bytes.NewReader(call.Body))
 	if err != nil {
-		return fault.New(fault.Fatal, call.Op, err)
+		return nil, fault.New(fault.Fatal, call.Op, err)
 	}
 	if call.ContentType != "" {
 		req.Header.Set("Content-Type", call.ContentType)
@@ -263,15 +276,20 @@ func (c *Client) once(ctx context.Context, call Call) error {
 	}
 	resp, err := c.Do(req)
 	if err != nil {
-		return c.Failed(ctx, call.Op, err)
-	}
-	body, err := io.ReadAll(resp.Body)
-	resp.Body.Close()
-	if err != nil {
-		return c.Failed(ctx, call.Op, fmt.Errorf("reading the answer: %w", err))
+		return nil, c.Failed(ctx, call.Op, err)
 	}
 	if enc := resp.Header.Get("Content-Encoding"); enc != "" && enc != "identity" {
-		return Suspect(call.Op, fmt.Errorf("the answer is encoded as %q although nothing was offered", enc))
+		resp.Body.Close()
+		return nil, Suspect(call.Op, fmt.Errorf("the answer is encoded as %q although nothing was offered", enc))
+	}
+	return resp, nil
+}
+
+// whole reads an answer to its end and has it checked.
+func (c *Client) whole(ctx context.Context, call Call, resp *http.Response) error {
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return c.Failed(ctx, call.Op, fmt.Errorf("reading the answer: %w", err))
 	}
 	if resp.StatusCode >= 300 && resp.StatusCode < 400 && resp.StatusCode != http.StatusFound {
 		return fault.Newf(fault.Fatal, call.Op, "HTTP %d: the server redirects; give its final address as base URL", resp.StatusCode)
