@@ -103,8 +103,8 @@ func (v *View) OfItem(i int32) []int32 { return v.byItem[i] }
 // History lists the visible records of rec's user that came before rec, oldest first, so that rec itself is never among them.
 // For a test record it is the user's history frozen at the cut. The caller must not change the list.
 func (v *View) History(rec int32) []int32 {
-	from, _ := v.ds.OfUser(v.ds.Records[rec].User)
-	return v.recs[v.before(from):v.before(rec)]
+	from, to := v.ds.OfUser(v.ds.Records[rec].User)
+	return v.recs[v.before(from):v.before(min(rec, to))] // a candidate comes after all
 }
 
 // before counts the visible records with an index below r.

@@ -58,7 +58,7 @@ func newMetadata(ds *dataset.Dataset, opts Options) *metadata {
 			}
 		}
 	}
-	for _, rec := range ds.Records {
+	for _, rec := range ds.Records[:ds.Rated()] {
 		m.rated += len(m.byItem[rec.Item])
 		m.recs++
 	}
