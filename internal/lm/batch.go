@@ -34,6 +34,7 @@ func (b *batch) compute() error {
 	want := newWanted(b.plan)
 	last := make([][2]int32, len(b.jobs))
 	scored := make([][][2]int32, len(b.jobs))
+	pooled := make([][][2]int32, len(b.jobs))
 	for i, j := range b.jobs {
 		n := len(j.req.Prompt)
 		if j.rows > 0 {
@@ -42,6 +43,11 @@ func (b *batch) compute() error {
 		if j.req.PromptLogprobs >= 0 {
 			for p := max(1, j.req.PromptFrom); p < n; p++ {
 				scored[i] = append(scored[i], want.add(b.plan.index[i], p-1))
+			}
+		}
+		if j.req.Pool {
+			for p := range n {
+				pooled[i] = append(pooled[i], want.add(b.plan.index[i], p))
 			}
 		}
 	}
@@ -54,6 +60,12 @@ func (b *batch) compute() error {
 		for i, j := range b.jobs {
 			if j.req.PromptLogprobs >= 0 {
 				b.score(s, j, hidden, want, scored[i])
+			}
+			if j.req.Pool {
+				s.Sub(func(s *torch.Scope) {
+					rows := s.Int64(want.all(pooled[i]), int64(len(pooled[i])))
+					j.res.Pooled = s.Float32s(s.MeanDim(s.IndexSelect(hidden, 0, rows), 0, false))
+				})
 			}
 		}
 		if s.Err() != nil {
@@ -103,10 +115,7 @@ func (b *batch) score(s *torch.Scope, j *job, hidden *torch.Tensor, want *wanted
 	}
 	for from := 0; from < len(tickets); from += scoreRows {
 		part := tickets[from:min(from+scoreRows, len(tickets))]
-		idx := make([]int64, len(part))
-		for i, t := range part {
-			idx[i] = want.row(t)
-		}
+		idx := want.all(part)
 		s.Sub(func(s *torch.Scope) {
 			logp := s.Float32s(s.LogSoftmax(b.net.logits(s, s.IndexSelect(hidden, 0, s.Int64(idx, int64(len(idx))))), -1))
 			if s.Err() != nil {

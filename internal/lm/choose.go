@@ -26,6 +26,12 @@ func (b *batch) choose(s *torch.Scope, rows []*row, logp *torch.Tensor) {
 		}
 		b.generated++
 		r.accept(b.e.b, line)
+		if r.done {
+			r.finish(b.e.b)
+		}
+		if r.job.req.OnToken != nil {
+			r.job.req.OnToken(r.choice)
+		}
 	}
 }
 
@@ -72,18 +78,16 @@ func (r *row) stopString(bundle *Bundle, id int32) bool {
 	return ok
 }
 
-// finish decodes the texts. A token that ended the continuation is not part of its text.
-func (b *batch) finish(rows []*row) {
-	if b.e.b.Tok == nil {
+// finish decodes the text. A token that ended the continuation is not part of it.
+func (r *row) finish(bundle *Bundle) {
+	if bundle.Tok == nil {
 		return
 	}
-	for _, r := range rows {
-		tokens := r.choice.Tokens
-		if _, cut := r.choice.StopReason.(string); cut {
-			continue
-		} else if r.choice.FinishReason == "stop" {
-			tokens = tokens[:len(tokens)-1]
-		}
-		r.choice.Text = b.e.b.Tok.Decode(tokens, true)
+	tokens := r.choice.Tokens
+	if _, cut := r.choice.StopReason.(string); cut {
+		return
+	} else if r.choice.FinishReason == "stop" {
+		tokens = tokens[:len(tokens)-1]
 	}
+	r.choice.Text = bundle.Tok.Decode(tokens, true)
 }

@@ -57,7 +57,6 @@ func (b *batch) decode(s *torch.Scope, hidden *torch.Tensor, states []levelState
 	})
 	live := keepLive(rows)
 	if s.Err() != nil || len(live) == 0 {
-		b.finish(rows)
 		return s.Err()
 	}
 	c := b.newCache(s, live, states, longest)
@@ -79,7 +78,6 @@ func (b *batch) decode(s *torch.Scope, hidden *torch.Tensor, states []levelState
 	if b.e.stopped() {
 		return ErrClosed
 	}
-	b.finish(rows)
 	return s.Err()
 }
 

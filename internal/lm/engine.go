@@ -46,6 +46,7 @@ type Engine struct {
 	adapters map[string]*adapter
 	closed   bool
 	stats    Stats
+	kv       int // bytes of keys and values that the running batches may come to need
 }
 
 // job is a request under way.
@@ -90,11 +91,14 @@ func NewEngine(b *Bundle, o EngineOptions) *Engine {
 // Bundle returns what the engine serves.
 func (e *Engine) Bundle() *Bundle { return e.b }
 
-// Stats returns the counters so far.
+// Stats returns the counters so far and the state of this moment.
 func (e *Engine) Stats() Stats {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.stats
+	s := e.stats
+	s.Waiting = len(e.queue)
+	s.KVShare = min(1, float64(e.kv)/float64(e.opt.KVBytes)/float64(e.opt.Workers))
+	return s
 }
 
 // Close ends the running batches, fails waiting requests with ErrClosed and frees the adapters.
@@ -168,7 +172,7 @@ func (e *Engine) newJob(ctx context.Context, r *GenRequest) (*job, error) {
 	switch {
 	case room < 0, room == 0 && j.max > 0:
 		return nil, fault.Newf(fault.Item, "", "%w: %d of %d", ErrTooLong, len(r.Prompt), e.b.MaxLen)
-	case j.max < 0, r.MinTokens < 0, r.N < 0, j.max == 0 && r.PromptLogprobs < 0:
+	case j.max < 0, r.MinTokens < 0, r.N < 0, j.max == 0 && r.PromptLogprobs < 0 && !r.Pool:
 		return nil, errors.New("n, max_tokens and min_tokens must not be negative, and something must be asked for")
 	case !(r.Temperature >= 0) || math.IsInf(r.Temperature, 0) || !(r.TopP >= 0 && r.TopP <= 1):
 		return nil, errors.New("temperature must be finite and ≥ 0, top_p in 0…1")
@@ -240,11 +244,11 @@ func (e *Engine) run() {
 		}
 		for {
 			e.gather()
-			jobs := e.take()
+			jobs, kv := e.take()
 			if len(jobs) == 0 {
 				break
 			}
-			e.answer(jobs)
+			e.answer(jobs, kv)
 			select {
 			case <-e.stop:
 				return
@@ -279,11 +283,11 @@ func (e *Engine) gather() {
 }
 
 // take removes the next batch from the queue: the oldest request and others, in order, for the same adapter. Those whose caller has
-// gone are dropped.
-func (e *Engine) take() []*job {
+// gone are dropped. kv is the most that the batch's keys and values can come to, in bytes.
+func (e *Engine) take() (batch []*job, kv int) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	var batch, rest []*job
+	var rest []*job
 	rows, tokens, longest := 0, 0, 0
 	perPosition := 8 * e.b.Model.Cfg.NLayer * e.b.Model.Cfg.NEmbd // bytes of a row's keys and values
 	for _, j := range e.queue {
@@ -308,11 +312,14 @@ func (e *Engine) take() []*job {
 	if len(batch) > 0 {
 		e.stats.Batches++
 	}
-	return batch
+	kv = rows * longest * perPosition
+	e.stats.Running += len(batch)
+	e.kv += kv
+	return batch, kv
 }
 
-// answer computes a batch and hands out the results.
-func (e *Engine) answer(jobs []*job) {
+// answer computes a batch, which may take kv bytes, and hands out the results.
+func (e *Engine) answer(jobs []*job, kv int) {
 	net := e.base
 	if jobs[0].ad != nil {
 		net = jobs[0].ad.net
@@ -323,6 +330,8 @@ func (e *Engine) answer(jobs []*job) {
 	e.stats.PromptTokensSent += b.sent
 	e.stats.PromptTokensComputed += b.computed
 	e.stats.GeneratedTokens += b.generated
+	e.stats.Running -= len(jobs)
+	e.kv -= kv
 	for _, j := range jobs {
 		e.release(j)
 	}

@@ -24,7 +24,8 @@ type SoftRows struct {
 	Data []float32 // [Rows × hidden], row after row
 }
 
-// GenRequest asks for N continuations of a prompt, for the log probabilities of the prompt, or for both.
+// GenRequest asks for N continuations of a prompt, for the log probabilities of the prompt, for its pooled states, or for several of
+// these.
 type GenRequest struct {
 	Prompt         []int32
 	Soft           []SoftRows
@@ -42,6 +43,10 @@ type GenRequest struct {
 	Logprobs       int // -1 none, else the number of alternatives per sampled token
 	PromptLogprobs int // -1 none, else the number of alternatives per prompt token
 	PromptFrom     int // with PromptLogprobs: positions before it are left undefined and cost nothing
+	Pool           bool
+	// OnToken, when not nil, is called after every token with the continuation so far, from the goroutine that computes the batch: it
+	// must return at once. It may keep what it is given only once FinishReason is set.
+	OnToken func(*Choice)
 }
 
 // TokenLogprob is a token with its natural log probability under the model at temperature 1 and its rank, 1 being the likeliest.
@@ -68,11 +73,15 @@ type GenResult struct {
 	Choices        []Choice
 	PromptLogprobs []TokenLogprob   // one per prompt position; entry 0 and those before PromptFrom are undefined
 	PromptTop      [][]TokenLogprob // per position: the prompt's token first, then the likeliest others
+	Pooled         []float32        // with Pool: the mean of the final hidden states over the prompt's positions
 	CachedTokens   int              // prompt positions that were computed for an earlier request of the batch
 }
 
-// Stats counts what the engine did since it was made.
+// Stats counts what the engine did since it was made, and what it is doing.
 type Stats struct {
+	Running              int     // requests of the batches being computed
+	Waiting              int     // requests in the queue
+	KVShare              float64 // of the memory for keys and values that batches may take, the part that the running ones may come to need
 	Requests             int64
 	Batches              int64
 	PromptTokensSent     int64 // positions of all prompts, once per request
