@@ -32,6 +32,7 @@ type Loop struct {
 
 	report *evaluate.Report
 	reward []float32 // per followed validation pair, of the untrained explanations
+	usable []bool    // per followed validation pair: both untrained texts were sentences
 	judge0 *recommender.Model
 }
 
@@ -161,19 +162,30 @@ func (l *Loop) follow(ctx context.Context, round int, expl *recommender.Explanat
 		rewards[i], users[i] = float32(r), w.Data.Records[val[i]].User
 		mean += r / float64(len(val))
 	}
+	usable := make([]bool, len(val))
+	for i, r := range val {
+		usable[i] = expl.Pos[r] >= 0 && expl.Neg[r] >= 0
+	}
 	if round == 0 {
-		l.reward = rewards
+		l.reward, l.usable = rewards, usable
 	}
-	diff := make([]float64, len(val))
-	for i := range diff {
-		diff[i] = float64(rewards[i] - l.reward[i])
+	// A policy may gain by breaking the format less often, or by choosing better: pairs with both texts in both rounds show the choice alone.
+	var diff, choice []float64
+	var who []int32
+	for i := range val {
+		d := float64(rewards[i] - l.reward[i])
+		diff = append(diff, d)
+		if usable[i] && l.usable[i] {
+			choice, who = append(choice, d), append(who, users[i])
+		}
 	}
-	gain := evaluate.ClusterMean(diff, users)
+	gain, chosen := evaluate.ClusterMean(diff, users), evaluate.ClusterMean(choice, who)
 	l.report.Reward = append(l.report.Reward, mean)
 	l.report.RewardSE = append(l.report.RewardSE, gain.SE)
 	l.Show.Printf("round %d: validation RMSE %.4f, validation reward %.4f (gain %+.4f, SE %.4f)", round, res.System.ValRMSE, mean, gain.Mean, gain.SE)
 	return l.Metrics.Log(fmt.Sprintf("round/%d", round), map[string]any{
 		"round": round, "validation_rmse": res.System.ValRMSE, "validation_reward": mean, "reward_gain": gain.Mean, "reward_gain_se": gain.SE, "reward_gain_p": gain.P,
+		"usable_pairs": len(choice), "usable_gain": chosen.Mean, "usable_gain_se": chosen.SE,
 	})
 }
 
