@@ -36,7 +36,7 @@ test-vllm: setup ## a real vLLM on this CPU against our clients
 	@scripts/peers/vllm.sh
 
 nightly: build ## the long suites: real data sets, five seeds
-	@RECPIE_LONG=1 $(ENV) go test ./recommender ./orchestrator -run 'Real|Network|Planted' -timeout 120m -v
+	@RECPIE_LONG=1 $(ENV) go test ./recommender ./orchestrator ./cmd/recpie -run 'Real|Network|Planted' -timeout 120m -v
 	@$(MAKE) quickstart-seeds
 
 bench: setup ## benchmarks beside their peers (bench/)
