@@ -1,0 +1,5 @@
+//go:build race
+
+package batchfile
+
+const raceEnabled = true
