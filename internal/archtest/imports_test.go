@@ -217,7 +217,7 @@ func TestLibrariesStayInTheirRooms(t *testing.T) {
 		"github.com/cenkalti/backoff/v4":    {"clients"},
 		"modernc.org/sqlite":                {"internal/store"},
 		"github.com/vbauerster/mpb/v8":      {"internal/progress"},
-		"net/http":                          {"clients", "internal/lmserver", "internal/web", "internal/wire"},
+		"net/http":                          {"clients", "internal/lmserver", "internal/web", "internal/wire", "internal/faultproxy"},
 		"unsafe":                            {"internal/torch", "internal/wire/tinker/tinkerpb"}, // the second is generated
 		"C":                                 {"internal/torch"},
 	}
