@@ -62,8 +62,22 @@ CREATE INDEX IF NOT EXISTS explanations_identity ON explanations(identity);
 
 // Open opens or creates the database file.
 func Open(ctx context.Context, path string) (*Store, error) {
+	db, err := Pool(path, 1, "foreign_keys(1)") // one writer is as fast as many on SQLite, and never answers "busy"
+	if err != nil {
+		return nil, err
+	}
+	if _, err := db.ExecContext(ctx, schema); err != nil {
+		_ = db.Close()
+		return nil, fault.WithHint(fault.New(fault.Fatal, "store: open "+path, err), "check that the disk is writable and not full")
+	}
+	return &Store{db: db}, nil
+}
+
+// Pool returns connections to the SQLite database in a file, at most conns at once, whose commits survive a crash of the machine.
+// Each pragma, as "name(value)", is set on every connection.
+func Pool(path string, conns int, pragmas ...string) (*sql.DB, error) {
 	q := url.Values{}
-	for _, p := range []string{"journal_mode(WAL)", "synchronous(FULL)", "busy_timeout(10000)", "foreign_keys(1)"} {
+	for _, p := range append([]string{"journal_mode(WAL)", "synchronous(FULL)", "busy_timeout(10000)"}, pragmas...) {
 		q.Add("_pragma", p)
 	}
 	q.Set("_txlock", "immediate")
@@ -71,12 +85,9 @@ func Open(ctx context.Context, path string) (*Store, error) {
 	if err != nil {
 		return nil, fault.New(fault.Fatal, "store: open", err)
 	}
-	db.SetMaxOpenConns(1) // one writer is as fast as many on SQLite, and never answers "busy"
-	if _, err := db.ExecContext(ctx, schema); err != nil {
-		_ = db.Close()
-		return nil, fault.WithHint(fault.New(fault.Fatal, "store: open "+path, err), "check that the disk is writable and not full")
-	}
-	return &Store{db: db}, nil
+	db.SetMaxOpenConns(conns)
+	db.SetMaxIdleConns(conns)
+	return db, nil
 }
 
 // Close releases the database.

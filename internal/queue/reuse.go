@@ -1,0 +1,170 @@
+package queue
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"slices"
+
+	"recpie/internal/failpoint"
+)
+
+// reused is a row whose result is stored already.
+type reused struct {
+	Input
+	from int64 // key of that result
+}
+
+// resolve parts a group into rows whose identity has a result and rows to be worked on.
+func (db *DB) resolve(ctx context.Context, group []Input) (found []reused, todo []Input, err error) {
+	hashes := make([]int64, len(group))
+	for i, r := range group {
+		hashes[i] = hashOf(r.Identity[:])
+	}
+	slices.Sort(hashes) // neighbours in the index are read together
+	type entry struct {
+		key      int64
+		identity []byte
+	}
+	have := map[int64]entry{}
+	err = each(ctx, db.b.reader(), `SELECT i.hash, r.key, r.identity FROM recpie_identity i JOIN recpie_result r ON r.key = i.row_key
+		WHERE r.reason IS NULL AND i.hash IN `+db.b.words().list, []any{jsonOf(hashes)}, func(c cursor) error {
+		var hash int64
+		var e entry
+		if err := c.Scan(&hash, &e.key, &e.identity); err != nil {
+			return err
+		}
+		have[hash] = e
+		return nil
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, r := range group {
+		if e, ok := have[hashOf(r.Identity[:])]; ok && bytes.Equal(e.identity, r.Identity[:]) {
+			found = append(found, reused{r, e.key})
+		} else {
+			todo = append(todo, r)
+		}
+	}
+	return found, todo, nil
+}
+
+// The identity index is written in sorted bulk when a range of chunks is done: single identities, being random numbers, would each
+// touch a page of their own and halve the speed of everything.
+const (
+	sealRows  = 128 << 10 // rows worth the walk through the index
+	sealSlice = 4096      // entries of one transaction, so that results do not wait long
+)
+
+// sealAll brings the index up to date for every batch.
+func (db *DB) sealAll(ctx context.Context) error {
+	all, err := db.Batches(ctx)
+	for _, b := range all {
+		if err == nil {
+			_, err = db.seal(ctx, b.ID, 1)
+		}
+	}
+	return err
+}
+
+// seal indexes the results of the finished chunks that follow the sealed ones, if they are at least minRows rows, and tells whether
+// it did. Interrupted, it starts the range again: an entry that is there stays.
+func (db *DB) seal(ctx context.Context, batch, minRows int64) (sealed bool, err error) {
+	lo, hi := span(batch)
+	_, err = db.b.alone(ctx, lockKey("recpie seal")^batch, func() error {
+		var from, until, next int64
+		err := one(ctx, db.b.reader(), `SELECT sealed, next_chunk FROM recpie_batch WHERE id = $1`, []any{batch}, &from, &next)
+		if err != nil {
+			return err
+		}
+		err = one(ctx, db.b.reader(), `SELECT COALESCE((SELECT MIN(key) FROM recpie_chunk WHERE state < 2 AND key BETWEEN $1 AND $2), $3)`, []any{lo, hi, keyOf(batch, next)}, &until)
+		if err != nil {
+			return err
+		}
+		until = numberOf(until)
+		for from < until {
+			part, rows, err := db.sealable(ctx, batch, from, until)
+			if err != nil || rows < minRows {
+				return err
+			}
+			if err := db.sealRange(ctx, batch, from, part); err != nil {
+				return err
+			}
+			from, sealed = part, true
+		}
+		return nil
+	})
+	return sealed, err
+}
+
+// sealable returns how far chunks from one on hold about sealRows rows, and how many rows they hold.
+func (db *DB) sealable(ctx context.Context, batch, from, until int64) (part, rows int64, err error) {
+	part = from
+	err = each(ctx, db.b.reader(), `SELECT key, row_count FROM recpie_chunk WHERE key >= $1 AND key < $2 ORDER BY key`, []any{keyOf(batch, from), keyOf(batch, until)}, func(c cursor) error {
+		var key, n int64
+		if err := c.Scan(&key, &n); err != nil {
+			return err
+		}
+		part = numberOf(key) + 1
+		if rows += n; rows >= sealRows {
+			return errEnough
+		}
+		return nil
+	})
+	if errors.Is(err, errEnough) {
+		err = nil
+	} else if err == nil {
+		part = until
+	}
+	return part, rows, err
+}
+
+// errEnough ends an iteration early.
+var errEnough = errors.New("enough")
+
+func (db *DB) sealRange(ctx context.Context, batch, from, until int64) error {
+	var first, last int64
+	err := one(ctx, db.b.reader(), `SELECT COALESCE(MIN(first_row), 0), COALESCE(MAX(last_row), 0) FROM recpie_chunk WHERE key >= $1 AND key < $2`,
+		[]any{keyOf(batch, from), keyOf(batch, until)}, &first, &last)
+	if err != nil {
+		return err
+	}
+	var pairs [][2]int64
+	err = each(ctx, db.b.reader(), `SELECT key, identity FROM recpie_result WHERE key BETWEEN $1 AND $2 AND chunk >= $3 AND chunk < $4 AND reason IS NULL`,
+		[]any{keyOf(batch, first), keyOf(batch, last), keyOf(batch, from), keyOf(batch, until)}, func(c cursor) error {
+			var key int64
+			var identity []byte
+			if err := c.Scan(&key, &identity); err != nil {
+				return err
+			}
+			pairs = append(pairs, [2]int64{hashOf(identity), key})
+			return nil
+		})
+	if err != nil {
+		return err
+	}
+	slices.SortFunc(pairs, func(a, b [2]int64) int { return cmp.Compare(a[0], b[0]) })
+	for slice := range slices.Chunk(pairs, sealSlice) {
+		err := db.b.update(ctx, func(s session) error {
+			_, err := s.exec(ctx, `INSERT INTO recpie_identity(hash, row_key) SELECT a, b FROM `+db.b.words().pairs+` m WHERE true ON CONFLICT(hash) DO NOTHING`, jsonOf(slice))
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		failpoint.Hit("queue-sealed")
+	}
+	return db.b.update(ctx, func(s session) error {
+		_, err := s.exec(ctx, `UPDATE recpie_batch SET sealed = $1 WHERE id = $2 AND sealed = $3`, until, batch, from)
+		return err
+	})
+}
+
+// jsonOf encodes integers for the subqueries of dialect.
+func jsonOf[T int64 | [2]int64](v []T) string {
+	b, _ := json.Marshal(v) // integers always encode
+	return string(b)
+}
