@@ -75,7 +75,11 @@ func (s *Server) answerChat(w http.ResponseWriter, r *http.Request, req *chatReq
 	if err != nil {
 		return err
 	}
-	results, err := s.generate(r.Context(), []*lm.GenRequest{s.request(*p, keyOf(used), q, room, k, promptK)})
+	gen := s.request(*p, keyOf(used), q, room, k, promptK)
+	if or(q.Stream, false) {
+		return s.streamChat(w, r, req, gen, chunk{ID: answerID("chatcmpl-", q, r), Object: "chat.completion.chunk", Created: now(), Model: name})
+	}
+	results, err := s.generate(r.Context(), []*lm.GenRequest{gen})
 	if err != nil {
 		return err
 	}
@@ -101,9 +105,6 @@ func (s *Server) answerChat(w http.ResponseWriter, r *http.Request, req *chatReq
 	}
 	if or(q.ReturnTokenIDs, false) {
 		res.PromptTokenIDs = p.ids
-	}
-	if or(q.Stream, false) {
-		return streamChat(w, &res, req.StreamOptions != nil && req.StreamOptions.IncludeUsage)
 	}
 	writeJSON(w, http.StatusOK, res)
 	return nil

@@ -1,7 +1,8 @@
 // Package lmserver serves a language model of internal/lm over HTTP, on one port, in two dialects.
 //
 //   - The inference dialect is vLLM's OpenAI-compatible API as version 0.32.0 answers it: chat and completions with soft prompts
-//     (prompt_embeds), token ids, log-probabilities, run-time LoRA adapters, the same error forms and status codes.
+//     (prompt_embeds), token ids, log-probabilities, chats streamed token by token, embeddings (the normalised mean of the last hidden
+//     states), run-time LoRA adapters, vLLM's metrics, the same error forms and status codes.
 //   - The training dialect is the Tinker REST API (JSON, and protobuf for its three large payloads) with the extension
 //     prompt_embeds.v1: soft-prompt rows go in, their gradients come back.
 //

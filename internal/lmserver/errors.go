@@ -64,27 +64,33 @@ func writeDetail(w http.ResponseWriter, status int, format string, args ...any) 
 	writeJSON(w, status, map[string]string{"detail": fmt.Sprintf(format, args...)})
 }
 
-// writeError answers err in vLLM's form. Errors of the model are classified by their fault class: an item's fault is a 400.
-func writeError(w http.ResponseWriter, err error) {
+// writeError answers err in vLLM's form.
+func writeError(w http.ResponseWriter, err error) { writeJSON(w, asAPIError(err).status, errorBody(err)) }
+
+// asAPIError gives an error a status. Errors of the model are classified by their fault class: an item's fault is a 400.
+func asAPIError(err error) *apiError {
 	var e *apiError
-	if !errors.As(err, &e) {
-		switch {
-		case errors.Is(err, lm.ErrClosed):
-			e = &apiError{http.StatusServiceUnavailable, "ServiceUnavailableError", "", "the server is stopping"}
-		case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-			e = &apiError{http.StatusServiceUnavailable, "ServiceUnavailableError", "", "the request was cancelled or took too long"}
-		case fault.ClassOf(err) == fault.Item:
-			e = &apiError{http.StatusBadRequest, "BadRequestError", "", err.Error()}
-		case fault.ClassOf(err) == fault.Transient:
-			e = &apiError{http.StatusServiceUnavailable, "ServiceUnavailableError", "", err.Error()}
-		default:
-			e = &apiError{http.StatusInternalServerError, "InternalServerError", "", err.Error()}
-		}
+	switch {
+	case errors.As(err, &e):
+		return e
+	case errors.Is(err, lm.ErrClosed):
+		return &apiError{http.StatusServiceUnavailable, "ServiceUnavailableError", "", "the server is stopping"}
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return &apiError{http.StatusServiceUnavailable, "ServiceUnavailableError", "", "the request was cancelled or took too long"}
+	case fault.ClassOf(err) == fault.Item:
+		return &apiError{http.StatusBadRequest, "BadRequestError", "", err.Error()}
+	case fault.ClassOf(err) == fault.Transient:
+		return &apiError{http.StatusServiceUnavailable, "ServiceUnavailableError", "", err.Error()}
 	}
+	return &apiError{http.StatusInternalServerError, "InternalServerError", "", err.Error()}
+}
+
+// errorBody is {"error":{"message","type","param","code"}}, with null for a parameter that is not named.
+func errorBody(err error) any {
+	e := asAPIError(err)
 	var param any
 	if e.param != "" {
 		param = e.param
 	}
-	writeJSON(w, e.status, map[string]any{"error": map[string]any{
-		"message": e.message, "type": e.kind, "param": param, "code": e.status}})
+	return map[string]any{"error": map[string]any{"message": e.message, "type": e.kind, "param": param, "code": e.status}}
 }

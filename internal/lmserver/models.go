@@ -1,9 +1,7 @@
 package lmserver
 
 import (
-	"fmt"
 	"net/http"
-	"strings"
 
 	"recpie/internal/wire/openai"
 )
@@ -35,21 +33,4 @@ func (s *Server) models(w http.ResponseWriter, _ *http.Request) {
 		cards = append(cards, c)
 	}
 	writeJSON(w, http.StatusOK, openai.ModelList{Object: "list", Data: cards})
-}
-
-// metrics writes the gauges and counters that the clients read, in Prometheus' text form and with vLLM's names.
-func (s *Server) metrics(w http.ResponseWriter, _ *http.Request) {
-	var b strings.Builder
-	row := func(name, kind, help string, value int64) {
-		fmt.Fprintf(&b, "# HELP %s %s\n# TYPE %s %s\n%s{engine=\"0\",model_name=%q} %d\n", name, help, name, kind, name, s.base, value)
-	}
-	row("vllm:num_requests_running", "gauge", "Requests being computed.", s.running.Load())
-	row("vllm:num_requests_waiting", "gauge", "Requests accepted and not yet running.", int64(len(s.inFlight))-s.running.Load())
-	row("vllm:prompt_tokens_total", "counter", "Prompt tokens processed.", s.prompted.Load())
-	row("vllm:generation_tokens_total", "counter", "Tokens generated.", s.sampled.Load())
-	stats := s.engine.Stats()
-	row("vllm:prefix_cache_queries_total", "counter", "Prompt tokens that could have been shared.", stats.PromptTokensSent)
-	row("vllm:prefix_cache_hits_total", "counter", "Prompt tokens that were computed for another request as well.", stats.PromptTokensSent-stats.PromptTokensComputed)
-	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
-	_, _ = w.Write([]byte(b.String()))
 }

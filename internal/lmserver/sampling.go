@@ -178,21 +178,18 @@ func keyOf(a *adapter) string {
 
 // generate runs the requests together and keeps their order. The first failure ends the others.
 func (s *Server) generate(ctx context.Context, reqs []*lm.GenRequest) ([]*lm.GenResult, error) {
-	s.running.Add(1)
-	defer s.running.Add(-1)
 	out := make([]*lm.GenResult, len(reqs))
 	g, ctx := errgroup.WithContext(ctx)
 	for i, req := range reqs {
 		g.Go(func() error {
+			clock := s.meter.begin(req)
 			res, err := s.gen.Generate(ctx, req)
 			if err != nil {
+				clock.fail(ctx.Err() != nil)
 				return err
 			}
+			clock.end(len(req.Prompt), res.Choices)
 			out[i] = res
-			s.prompted.Add(int64(len(req.Prompt)))
-			for _, c := range res.Choices {
-				s.sampled.Add(int64(len(c.Tokens)))
-			}
 			return nil
 		})
 	}

@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/http"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"recpie/internal/fault"
@@ -42,9 +41,7 @@ type Server struct {
 	created  int64     // seconds, for the model list
 
 	inFlight chan struct{}
-	running  atomic.Int64
-	prompted atomic.Int64 // prompt tokens since the start
-	sampled  atomic.Int64 // generated tokens since the start
+	meter    *meter
 
 	stop     context.CancelFunc // ends every request's context
 	stopOnce sync.Once
@@ -57,7 +54,7 @@ func New(opt Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{opt: opt, base: opt.Model.Name, created: time.Now().Unix(), inFlight: make(chan struct{}, opt.MaxInFlight)}
+	s := &Server{opt: opt, base: opt.Model.Name, created: time.Now().Unix(), inFlight: make(chan struct{}, opt.MaxInFlight), meter: newMeter()}
 	s.loopback, _ = isLoopback(opt.Listen)
 	if opt.AdapterRoot != "" {
 		if err := checkRoot(opt.AdapterRoot); err != nil {
@@ -176,6 +173,7 @@ func (s *Server) routes() http.Handler {
 	handle("GET", "/v1/models", s.models)
 	handle("POST", "/v1/completions", s.limited(s.completions))
 	handle("POST", "/v1/chat/completions", s.limited(s.chat))
+	handle("POST", "/v1/embeddings", s.limited(s.embeddings))
 	handle("POST", "/tokenize", s.tokenize)
 	handle("POST", "/detokenize", s.detokenize)
 	if s.opt.AdapterRoot != "" {

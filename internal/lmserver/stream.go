@@ -8,22 +8,52 @@ import (
 	"recpie/internal/wire/openai"
 )
 
-// The sampler answers whole choices, so a stream carries each choice in one chunk, between the frames that vLLM sends.
-
 type streamUsage struct {
 	PromptTokens     int `json:"prompt_tokens"`
 	TotalTokens      int `json:"total_tokens"`
 	CompletionTokens int `json:"completion_tokens"`
 }
 
+// chunk is one event of a stream. The last one carries the fingerprint.
 type chunk struct {
-	ID          string       `json:"id"`
-	Object      string       `json:"object"`
-	Created     int64        `json:"created"`
-	Model       string       `json:"model"`
-	Choices     any          `json:"choices"`
-	Usage       *streamUsage `json:"usage,omitempty"`
-	Fingerprint *string      `json:"system_fingerprint,omitempty"`
+	ID             string          `json:"id"`
+	Object         string          `json:"object"`
+	Created        int64           `json:"created"`
+	Model          string          `json:"model"`
+	Choices        any             `json:"choices"`
+	PromptTokenIDs json.RawMessage `json:"prompt_token_ids,omitempty"` // of a chat's first chunk, null when not asked for
+	PromptText     json.RawMessage `json:"prompt_text,omitempty"`      // of a chat's first chunk, null
+	Usage          *streamUsage    `json:"usage,omitempty"`
+	Fingerprint    string          `json:"system_fingerprint,omitempty"`
+}
+
+var null = json.RawMessage("null")
+
+// withUsage makes the chunk that counts the tokens.
+func (c chunk) withUsage(u *openai.Usage) chunk {
+	c.Choices, c.Usage, c.Fingerprint = []any{}, &streamUsage{u.PromptTokens, u.TotalTokens, u.CompletionTokens}, fingerprint
+	return c
+}
+
+func (x *extras) wantsUsage() bool { return x.StreamOptions != nil && x.StreamOptions.IncludeUsage }
+
+var doneMark = []byte("data: [DONE]\n\n")
+
+// event appends a server-sent event.
+func event(out *bytes.Buffer, v any) error {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	out.WriteString("data: ")
+	out.Write(data)
+	out.WriteString("\n\n")
+	return nil
+}
+
+func streamHeaders(w http.ResponseWriter) {
+	w.Header().Set("Content-Type", "text/event-stream; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-cache")
 }
 
 type completionDelta struct {
@@ -36,61 +66,28 @@ type completionDelta struct {
 	TokenIDs       []int32                    `json:"token_ids"`
 }
 
-type chatDelta struct {
-	Index        int                  `json:"index"`
-	Delta        map[string]string    `json:"delta"`
-	Logprobs     *openai.ChatLogprobs `json:"logprobs"`
-	FinishReason *string              `json:"finish_reason"`
-	StopReason   any                  `json:"stop_reason,omitempty"`
-	TokenIDs     []int32              `json:"token_ids"`
-}
-
+// streamCompletion sends completions as a stream in which every choice is one chunk. Chats are streamed token by token.
 func streamCompletion(w http.ResponseWriter, res *openai.CompletionResponse, withUsage bool) error {
-	var chunks []chunk
 	base := chunk{ID: res.ID, Object: res.Object, Created: res.Created, Model: res.Model}
+	var out bytes.Buffer
 	for _, c := range res.Choices {
 		one := base
 		one.Choices = []completionDelta{{Index: c.Index, Text: c.Text, Logprobs: c.Logprobs, FinishReason: c.FinishReason,
 			StopReason: c.StopReason, PromptTokenIDs: c.PromptTokenIDs, TokenIDs: c.TokenIDs}}
-		chunks = append(chunks, one)
-	}
-	return sendChunks(w, chunks, base, res.SystemFingerprint, res.Usage, withUsage)
-}
-
-func streamChat(w http.ResponseWriter, res *openai.ChatResponse, withUsage bool) error {
-	var chunks []chunk
-	base := chunk{ID: res.ID, Object: "chat.completion.chunk", Created: res.Created, Model: res.Model}
-	for _, c := range res.Choices {
-		first, one := base, base
-		first.Choices = []chatDelta{{Index: c.Index, Delta: map[string]string{"role": "assistant", "content": ""}}}
-		one.Choices = []chatDelta{{Index: c.Index, Delta: map[string]string{"content": *c.Message.Content}, Logprobs: c.Logprobs,
-			FinishReason: c.FinishReason, StopReason: c.StopReason, TokenIDs: c.TokenIDs}}
-		chunks = append(chunks, first, one)
-	}
-	return sendChunks(w, chunks, base, res.SystemFingerprint, res.Usage, withUsage)
-}
-
-// sendChunks writes server-sent events: the chunks, the usage when asked for, and [DONE]. The last chunk carries the fingerprint.
-func sendChunks(w http.ResponseWriter, chunks []chunk, base chunk, mark *string, u *openai.Usage, withUsage bool) error {
-	if withUsage {
-		base.Choices = []any{}
-		base.Usage = &streamUsage{u.PromptTokens, u.TotalTokens, u.CompletionTokens}
-		chunks = append(chunks, base)
-	}
-	chunks[len(chunks)-1].Fingerprint = mark
-	var out bytes.Buffer
-	for _, c := range chunks {
-		data, err := json.Marshal(c)
-		if err != nil {
+		if !withUsage {
+			one.Fingerprint = fingerprint
+		}
+		if err := event(&out, one); err != nil {
 			return err
 		}
-		out.WriteString("data: ")
-		out.Write(data)
-		out.WriteString("\n\n")
 	}
-	out.WriteString("data: [DONE]\n\n")
-	w.Header().Set("Content-Type", "text/event-stream; charset=utf-8")
-	w.Header().Set("Cache-Control", "no-cache")
+	if withUsage {
+		if err := event(&out, base.withUsage(res.Usage)); err != nil {
+			return err
+		}
+	}
+	out.Write(doneMark)
+	streamHeaders(w)
 	_, _ = w.Write(out.Bytes())
 	return nil
 }

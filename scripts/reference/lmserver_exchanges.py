@@ -15,7 +15,7 @@ llama_097 llama_099 llama_105 llama_106 llama_107 llama_110 llama_112 llama_117 
 llama_126 llama_127 llama_128 llama_129 llama_130 llama_137 llama_138 llama_142 llama_143 llama_144 llama_145 llama_146
 llama_174 llama_175 llama_176 llama_177 llama_178 llama_181 llama_182 llama_183 llama_184 llama_185 llama_186 llama_187 llama_188
 llama_189 llama_190 llama_191 llama_192 llama_193 llama_194 llama_195 llama_196 llama_197 llama_198 llama_199 llama_200 llama_201
-llama_202 llama_203 llama_204 llama_206 llama_208 llama_209 llama_210 llama_211 llama_212 llama_213 off_003
+llama_202 llama_203 llama_204 llama_206 llama_208 llama_209 llama_210 llama_211 llama_212 off_003
 """.split()
 
 folder = pathlib.Path(sys.argv[1])
