@@ -65,7 +65,9 @@ func writeDetail(w http.ResponseWriter, status int, format string, args ...any) 
 }
 
 // writeError answers err in vLLM's form.
-func writeError(w http.ResponseWriter, err error) { writeJSON(w, asAPIError(err).status, errorBody(err)) }
+func writeError(w http.ResponseWriter, err error) {
+	writeJSON(w, asAPIError(err).status, errorBody(err))
+}
 
 // asAPIError gives an error a status. Errors of the model are classified by their fault class: an item's fault is a 400.
 func asAPIError(err error) *apiError {
