@@ -143,6 +143,13 @@ func heap() float64 {
 	return float64(m.HeapAlloc)
 }
 
+// measured skips a test of memory under the race detector, which takes memory and ten times the time itself.
+func measured(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector is on")
+	}
+}
+
 // pairLines makes n lines of a format without holding them.
 func pairLines(format string, n int) io.Reader {
 	r, w := io.Pipe()
@@ -171,9 +178,10 @@ func pairLines(format string, n int) io.Reader {
 
 // Reading holds nothing of what was read: the heap at the end is as it was near the beginning.
 func TestReadingIsFlat(t *testing.T) {
+	measured(t)
 	for _, format := range []string{JSONL, CSV, OpenAI} {
 		n := 1_000_000
-		if format != JSONL || testing.Short() || raceEnabled {
+		if format != JSONL || testing.Short() {
 			n = 100_000
 		}
 		r, err := newReader("f", pairLines(format, n), format)
@@ -204,8 +212,9 @@ func TestReadingIsFlat(t *testing.T) {
 
 // What Check remembers of a line is at most 16 bytes, and all of it is freed of what was read.
 func TestCheckMemoryPerLine(t *testing.T) {
+	measured(t)
 	n := 1_000_000
-	if testing.Short() || raceEnabled {
+	if testing.Short() {
 		n = 200_000
 	}
 	r, err := newReader("f", pairLines(JSONL, n), JSONL)

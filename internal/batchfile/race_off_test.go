@@ -2,4 +2,4 @@
 
 package batchfile
 
-const raceEnabled = false // the race detector makes everything ten times slower: less is read
+const raceEnabled = false
