@@ -364,7 +364,34 @@ func TestWritingIsFlat(t *testing.T) {
 				t.Errorf("%v: %d rows in %d groups", err, file.NumRows(), len(file.RowGroups()))
 			}
 			t.Logf("%d row groups, %.1f bytes per row", len(file.RowGroups()), float64(info.Size())/float64(n))
+			readingIsFlat(t, path, n)
 		}
+	}
+}
+
+// readingIsFlat reads a Parquet file of n rows: what is held does not grow with the row groups.
+func readingIsFlat(t *testing.T, path string, n int) {
+	t.Helper()
+	r, err := Open(path, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	var early, late float64
+	for i := range n {
+		if line, err := r.Next(); err != nil || line.Item != fmt.Sprintf("item-%d", i) {
+			t.Fatalf("row %d: %+v, %v", i, line, err)
+		}
+		switch i {
+		case n / 4:
+			early = heap()
+		case n - 1:
+			late = heap()
+		}
+	}
+	t.Logf("read: %.1f MiB at %d rows, %.1f MiB at %d", early/(1<<20), n/4, late/(1<<20), n)
+	if late-early > 4<<20 {
+		t.Errorf("the heap grew by %.0f bytes", late-early)
 	}
 }
 
