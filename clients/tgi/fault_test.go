@@ -56,7 +56,7 @@ func TestFaults(t *testing.T) {
 		{"too large", always(413, "text/plain", "length limit exceeded"), fault.Item, 1, "length limit"},
 		{"502", always(502, "text/html", "<html>away</html>"), fault.Endpoint, tries, "away"},
 		{"504", always(504, "", ""), fault.Endpoint, tries, "504"},
-		{"redirect", always(307, "", ""), fault.Fatal, 1, "redirects"},
+		{"redirect", always(307, "", ""), fault.Endpoint, 1, "redirects"},
 		{"a page as answer", always(200, "text/html", "<html>"), fault.Endpoint, tries, "not the JSON expected"},
 		{"reset", raw("", true), fault.Endpoint, tries, ""},
 		{"half an answer", raw("HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{\"gen", false), fault.Endpoint, tries, "unexpected EOF"},

@@ -197,7 +197,7 @@ func TestStreamRefused(t *testing.T) {
 	}{
 		{429, "application/json", fault.Transient, 2 * time.Second},
 		{200, "text/html", fault.Endpoint, 0},
-		{307, "text/event-stream", fault.Fatal, 0},
+		{307, "text/event-stream", fault.Endpoint, 0},
 	} {
 		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", tc.kind)

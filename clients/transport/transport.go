@@ -292,7 +292,7 @@ func (c *Client) whole(ctx context.Context, call Call, resp *http.Response) erro
 		return c.Failed(ctx, call.Op, fmt.Errorf("reading the answer: %w", err))
 	}
 	if resp.StatusCode >= 300 && resp.StatusCode < 400 && resp.StatusCode != http.StatusFound {
-		return fault.Newf(fault.Fatal, call.Op, "HTTP %d: the server redirects; give its final address as base URL", resp.StatusCode)
+		return fault.WithHint(fault.Newf(fault.Endpoint, call.Op, "HTTP %d: the server redirects", resp.StatusCode), "give the server's final address as base URL; a sign-in page before it redirects, too")
 	}
 	err = call.Check(&Reply{resp.StatusCode, resp.Header, body})
 	if err == nil {

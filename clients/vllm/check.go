@@ -1,24 +1,48 @@
 package vllm
 
 import (
+	"errors"
 	"fmt"
 	"math"
+	"regexp"
 	"slices"
+	"strings"
 
 	"recpie/internal/wire/openai"
 )
 
+// chatAnswer and completionAnswer tell what is missing, or null, from what is 0 or empty.
+type chatAnswer struct {
+	openai.ChatResponse
+	Choices []struct {
+		openai.ChatChoice
+		Index *int `json:"index"`
+	} `json:"choices"`
+}
+
+type completionAnswer struct {
+	openai.CompletionResponse
+	Choices []struct {
+		openai.CompletionChoice
+		Index *int    `json:"index"`
+		Text  *string `json:"text"`
+	} `json:"choices"`
+}
+
 // chatResult checks a chat answer against its request and converts it.
-func chatResult(r *openai.ChatResponse, p Params) (*Result, error) {
+func chatResult(r *chatAnswer, p Params) (*Result, error) {
 	res := newResult(r.Model, r.Usage, r.PromptTokenIDs)
 	for _, ch := range r.Choices {
-		if ch.Message.Content == nil {
-			return nil, fmt.Errorf("choice %d has no content", ch.Index)
+		if ch.Index == nil {
+			return nil, errNoIndex
 		}
-		c := Choice{Index: ch.Index, Text: *ch.Message.Content, TokenIDs: ch.TokenIDs, FinishReason: deref(ch.FinishReason)}
+		if ch.Message.Content == nil {
+			return nil, fmt.Errorf("choice %d has no content", *ch.Index)
+		}
+		c := Choice{Index: *ch.Index, Text: *ch.Message.Content, TokenIDs: ch.TokenIDs, FinishReason: deref(ch.FinishReason)}
 		if p.Logprobs {
 			if ch.Logprobs == nil {
-				return nil, fmt.Errorf("choice %d has no log-probabilities", ch.Index)
+				return nil, fmt.Errorf("choice %d has no log-probabilities", *ch.Index)
 			}
 			c.Logprobs = make([]float64, len(ch.Logprobs.Content))
 			for i, t := range ch.Logprobs.Content {
@@ -27,33 +51,45 @@ func chatResult(r *openai.ChatResponse, p Params) (*Result, error) {
 		}
 		res.Choices = append(res.Choices, c)
 	}
-	return res, checkResult(res, p)
+	if err := checkResult(res, p); err != nil {
+		return nil, err
+	}
+	return res, nil
 }
 
 // completionResult checks a completion answer against its request and converts it.
-func completionResult(r *openai.CompletionResponse, p Params) (*Result, error) {
+func completionResult(r *completionAnswer, p Params) (*Result, error) {
 	var prompt []int32
 	if len(r.Choices) > 0 {
 		prompt = r.Choices[0].PromptTokenIDs
 	}
 	res := newResult(r.Model, r.Usage, prompt)
 	for _, ch := range r.Choices {
-		c := Choice{Index: ch.Index, Text: ch.Text, TokenIDs: ch.TokenIDs, FinishReason: deref(ch.FinishReason)}
+		if ch.Index == nil {
+			return nil, errNoIndex
+		}
+		if ch.Text == nil {
+			return nil, fmt.Errorf("choice %d has no text", *ch.Index)
+		}
+		c := Choice{Index: *ch.Index, Text: *ch.Text, TokenIDs: ch.TokenIDs, FinishReason: deref(ch.FinishReason)}
 		if p.Logprobs {
 			if ch.Logprobs == nil {
-				return nil, fmt.Errorf("choice %d has no log-probabilities", ch.Index)
+				return nil, fmt.Errorf("choice %d has no log-probabilities", *ch.Index)
 			}
 			c.Logprobs = make([]float64, len(ch.Logprobs.TokenLogprobs))
 			for i, lp := range ch.Logprobs.TokenLogprobs {
 				if lp == nil {
-					return nil, fmt.Errorf("choice %d: the log-probability of token %d is null", ch.Index, i)
+					return nil, fmt.Errorf("choice %d: the log-probability of token %d is null", *ch.Index, i)
 				}
 				c.Logprobs[i] = *lp
 			}
 		}
 		res.Choices = append(res.Choices, c)
 	}
-	return res, checkResult(res, p)
+	if err := checkResult(res, p); err != nil {
+		return nil, err
+	}
+	return res, nil
 }
 
 func newResult(model string, u *openai.Usage, prompt []int32) *Result {
@@ -70,16 +106,16 @@ func checkResult(res *Result, p Params) error {
 	if len(res.Choices) != n {
 		return fmt.Errorf("%d choices where %d were asked for", len(res.Choices), n)
 	}
-	if p.Model != "" && res.Model != p.Model {
-		return fmt.Errorf("the answer is from model %q, %q was asked", res.Model, p.Model)
+	if err := checkModel(p.Model, res.Model); err != nil {
+		return err
 	}
 	slices.SortFunc(res.Choices, func(a, b Choice) int { return a.Index - b.Index })
 	for i, c := range res.Choices {
 		if c.Index != i {
 			return fmt.Errorf("the choices' indexes are not 0 to %d, each once", n-1)
 		}
-		if c.FinishReason != "stop" && c.FinishReason != "length" {
-			return fmt.Errorf("choice %d finished with %q", i, c.FinishReason)
+		if err := checkFinish(i, c.FinishReason); err != nil {
+			return err
 		}
 		if !p.TextOnly {
 			if c.TokenIDs == nil {
@@ -105,6 +141,25 @@ func checkResult(res *Result, p Params) error {
 		return fmt.Errorf("the answer has no prompt token ids")
 	}
 	return checkIDs(res.PromptTokenIDs)
+}
+
+var errNoIndex = errors.New("a choice has no index")
+
+// dated is what some services put behind the name of a model: the day of its version.
+var dated = regexp.MustCompile(`^-\d{4}-\d{2}-\d{2}$`)
+
+func checkModel(asked, answered string) error {
+	if rest, ok := strings.CutPrefix(answered, asked); asked == "" || ok && (rest == "" || dated.MatchString(rest)) {
+		return nil
+	}
+	return fmt.Errorf("the answer is from model %q, %q was asked", answered, asked)
+}
+
+func checkFinish(choice int, reason string) error {
+	if reason != "stop" && reason != "length" {
+		return fmt.Errorf("choice %d finished with %q", choice, reason)
+	}
+	return nil
 }
 
 // checkLogprob allows a rounding error above 0.

@@ -38,7 +38,7 @@ func New(cfg Config) (*Client, error) {
 		return nil, err
 	}
 	gc := goopenai.DefaultConfig("") // the transport sets the key
-	gc.BaseURL, gc.HTTPClient = t.BaseURL()+"/v1", t
+	gc.BaseURL, gc.HTTPClient = t.BaseURL()+"/v1", strict{t}
 	c := &Client{http: t, plain: goopenai.NewClientWithConfig(gc), model: cfg.Model}
 	if cfg.CacheSize > 0 {
 		if c.cache, err = newCache(cfg.CacheSize); err != nil {
@@ -165,7 +165,7 @@ func decoder(op string, out any, check func() error) func(*transport.Reply) erro
 			return err
 		}
 		reset(out)
-		if err := json.Unmarshal(r.Body, out); err != nil {
+		if err := transport.Unmarshal(r.Body, out); err != nil {
 			return transport.Suspect(op, fmt.Errorf("the answer is not the JSON expected: %w", err))
 		}
 		if check != nil {

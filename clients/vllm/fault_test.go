@@ -73,7 +73,7 @@ func TestFaults(t *testing.T) {
 		{"422", status(422), fault.Item, 1, "422"},
 		{"401", status(401), fault.Fatal, 1, "401"},
 		{"403", status(403), fault.Fatal, 1, "403"},
-		{"redirect", status(307, "Location", "/v1/completions"), fault.Fatal, 1, "redirects"},
+		{"redirect", status(307, "Location", "/v1/completions"), fault.Endpoint, 1, "redirects"},
 		{"reset before headers", raw("", true), fault.Endpoint, tries, ""},
 		{"reset mid-body", raw("HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{\"choi", true), fault.Endpoint, tries, ""},
 		{"half a body", raw("HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{\"choi", false), fault.Endpoint, tries, "unexpected EOF"},

@@ -3,6 +3,7 @@ package vllm
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"recpie/internal/fault"
@@ -21,6 +22,7 @@ func (c *Client) Chat(ctx context.Context, req ChatRequest) (*Result, error) {
 	if err := req.check(); err != nil {
 		return nil, err
 	}
+	c.name(&req.Params)
 	if plain, ok := c.asPlain(req); ok {
 		return c.chatPlain(ctx, plain, req)
 	}
@@ -29,7 +31,7 @@ func (c *Client) Chat(ctx context.Context, req ChatRequest) (*Result, error) {
 		wire.Logprobs, wire.TopLogprobs = openai.Ptr(true), openai.Ptr(0)
 	}
 	return c.generate(ctx, op, "/v1/chat/completions", wire, req.Params, func(body []byte) (*Result, error) {
-		var r openai.ChatResponse
+		var r chatAnswer
 		var res *Result
 		err := c.postBytes(ctx, op, "/v1/chat/completions", body, &r, func() (err error) {
 			res, err = chatResult(&r, req.Params)
@@ -53,6 +55,7 @@ func (c *Client) Complete(ctx context.Context, req CompletionRequest) (*Result, 
 	if err := req.check(); err != nil {
 		return nil, err
 	}
+	c.name(&req.Params)
 	wire := openai.CompletionRequest{Sampling: c.sampling(req.Params)}
 	switch {
 	case req.Soft.rows > 0 && req.Text == "" && req.Tokens == nil:
@@ -68,7 +71,7 @@ func (c *Client) Complete(ctx context.Context, req CompletionRequest) (*Result, 
 		wire.Logprobs = openai.Ptr(0)
 	}
 	return c.generate(ctx, op, "/v1/completions", wire, req.Params, func(body []byte) (*Result, error) {
-		var r openai.CompletionResponse
+		var r completionAnswer
 		var res *Result
 		err := c.postBytes(ctx, op, "/v1/completions", body, &r, func() (err error) {
 			res, err = completionResult(&r, req.Params)
@@ -114,9 +117,12 @@ func (c *Client) Score(ctx context.Context, model string, ids []int32, tail int)
 		Sampling: openai.Sampling{Model: c.modelName(model), MaxTokens: openai.Ptr(0), Temperature: openai.Ptr(0.0), ReturnTokenIDs: openai.Ptr(true)},
 		Prompt:   openai.TokenPrompt(ids), Echo: openai.Ptr(true), Logprobs: openai.Ptr(1),
 	}
-	var r openai.CompletionResponse
+	var r completionAnswer
 	var out []float64
 	err := c.post(ctx, op, "/v1/completions", wire, &r, func() (err error) {
+		if err := checkModel(deref(wire.Model), r.Model); err != nil {
+			return err
+		}
 		out, err = scores(&r, ids)
 		return err
 	})
@@ -127,11 +133,17 @@ func (c *Client) Score(ctx context.Context, model string, ids []int32, tail int)
 }
 
 // scores reads the log-probabilities of ids[1:] from an echo answer.
-func scores(r *openai.CompletionResponse, ids []int32) ([]float64, error) {
-	if len(r.Choices) != 1 || r.Choices[0].Index != 0 {
+func scores(r *completionAnswer, ids []int32) ([]float64, error) {
+	if len(r.Choices) != 1 {
 		return nil, fmt.Errorf("%d choices where 1 was asked for", len(r.Choices))
 	}
 	ch := r.Choices[0]
+	if ch.Index == nil || *ch.Index != 0 || ch.Text == nil {
+		return nil, errors.New("the only choice has no text or is not number 0")
+	}
+	if err := checkFinish(0, deref(ch.FinishReason)); err != nil {
+		return nil, err
+	}
 	if ch.Logprobs == nil || len(ch.Logprobs.TokenLogprobs) != len(ids) {
 		return nil, fmt.Errorf("no log-probability for each of the %d prompt tokens", len(ids))
 	}

@@ -1,11 +1,14 @@
 package vllm
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
+	"unicode/utf8"
 
 	"recpie/clients/transport"
 	"recpie/internal/fault"
@@ -50,12 +53,21 @@ func (c *Client) UnloadAdapter(ctx context.Context, name string) error {
 	return err
 }
 
-// postText sends JSON and ignores the text of a 200: these routes answer without JSON and without a content type.
+// postText sends JSON to routes that answer with a line of text, without a content type. A page that something between here and the
+// server puts in its place is told from it by its words.
 func (c *Client) postText(ctx context.Context, op, path string, in any) error {
 	body, err := json.Marshal(in)
 	if err != nil {
 		return fault.New(fault.Fatal, op, err)
 	}
 	return c.http.Call(ctx, transport.Call{Op: op, Method: http.MethodPost, Path: path, ContentType: "application/json", Body: body,
-		Check: func(r *transport.Reply) error { return statusError(op, r) }})
+		Check: func(r *transport.Reply) error {
+			if err := statusError(op, r); err != nil {
+				return err
+			}
+			if !utf8.Valid(r.Body) || !bytes.HasPrefix(r.Body, []byte("Success")) || !bytes.HasSuffix(r.Body, []byte("successfully.")) {
+				return transport.Suspect(op, fmt.Errorf("the server answers %.100q where it should say that it succeeded", r.Body))
+			}
+			return nil
+		}})
 }

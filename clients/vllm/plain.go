@@ -1,11 +1,14 @@
 package vllm
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math"
+	"net/http"
 	"strconv"
 
 	goopenai "github.com/sashabaranov/go-openai"
@@ -44,6 +47,41 @@ func (c *Client) asPlain(req ChatRequest) (goopenai.ChatCompletionRequest, bool)
 // fits32 tells whether a number is written the same as float32, which is how go-openai holds it.
 func fits32(v float64) bool {
 	return strconv.FormatFloat(v, 'g', -1, 32) == strconv.FormatFloat(v, 'g', -1, 64)
+}
+
+// strict reads an answer to its end before go-openai decodes it, and refuses what go-openai would not see: an answer that breaks off
+// after its JSON, what transport.Unmarshal refuses, a choice without index or text.
+type strict struct{ t *transport.Client }
+
+// Do sends a request.
+func (s strict) Do(req *http.Request) (*http.Response, error) {
+	resp, err := s.t.Do(req)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		return resp, err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return nil, fmt.Errorf("reading the answer: %w", err)
+	}
+	var r struct {
+		Choices []struct {
+			Index   *int `json:"index"`
+			Message struct {
+				Content *string `json:"content"`
+			} `json:"message"`
+		} `json:"choices"`
+	}
+	if err := transport.Unmarshal(body, &r); err != nil {
+		return nil, fmt.Errorf("the answer is not the JSON expected: %w", err)
+	}
+	for _, ch := range r.Choices {
+		if ch.Index == nil || ch.Message.Content == nil {
+			return nil, errors.New("a choice has no index or no content")
+		}
+	}
+	resp.Body = io.NopCloser(bytes.NewReader(body))
+	return resp, nil
 }
 
 // chatPlain sends a chat through go-openai.

@@ -57,6 +57,7 @@ func (c *Client) ChatStream(ctx context.Context, req ChatRequest, each func(Delt
 	if err := req.check(); err != nil {
 		return nil, err
 	}
+	c.name(&req.Params)
 	wire := streamRequest{ChatRequest: openai.ChatRequest{Sampling: c.sampling(req.Params), Messages: wireMessages(req.Messages)}}
 	wire.Stream, wire.StreamOptions.IncludeUsage = openai.Ptr(true), true
 	if req.Logprobs {
@@ -105,7 +106,7 @@ func newAssembly(p Params) *assembly {
 // status that it names, as if it had come as one.
 func (a *assembly) add(op string, data []byte, at time.Time, each func(Delta)) error {
 	var ch chatChunk
-	if err := json.Unmarshal(data, &ch); err != nil {
+	if err := transport.Unmarshal(data, &ch); err != nil {
 		return transport.Suspect(op, fmt.Errorf("an event is not the JSON expected: %w", err))
 	}
 	if len(ch.Error) > 0 && !bytes.Equal(ch.Error, []byte("null")) {

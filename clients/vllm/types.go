@@ -104,6 +104,13 @@ type Result struct {
 	Cached           bool
 }
 
+// name puts the client's model where none is named, for the answer to be held against it.
+func (c *Client) name(p *Params) {
+	if p.Model == "" {
+		p.Model = c.model
+	}
+}
+
 // sampling turns the parameters into the shared part of a request.
 func (c *Client) sampling(p Params) openai.Sampling {
 	n := max(1, p.N)
