@@ -23,6 +23,7 @@ type Request struct {
 	Text        string    // of the user's message
 	Soft        []float32 // [rows, hidden] soft prompt before the text, nil for none
 	SoftRows    int
+	Profile     string // what is said of the user in words, for servers that take no soft rows (see TGI); else ""
 	N           int
 	Temperature float64
 	Seed        int64

@@ -90,6 +90,9 @@ func (r *Rollouts) sample(ctx context.Context, rec int32, pol prompts.Polarity, 
 		if req.Soft, req.SoftRows, err = who.Soft(r.Work.Data.Records[rec].User); err != nil {
 			return grp, err
 		}
+		if softAsText(r.Model) {
+			req.Profile = r.Work.Train.Profile(rec)
+		}
 	}
 	ans, err := r.Model.Generate(ctx, req)
 	if err != nil {
