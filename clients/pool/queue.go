@@ -1,0 +1,118 @@
+package pool
+
+import (
+	"container/list"
+	"context"
+	"time"
+)
+
+// waiter is a call that waits for room at an endpoint.
+type waiter struct {
+	key   uint64
+	avoid *endpoint
+	since time.Time
+	got   chan *attempt // holds the attempt once it has room
+	home  *endpoint
+	epoch int // core.epoch when home was found
+}
+
+// acquire waits until an endpoint has room for a call, in the order of arrival. It returns ctx's cause when that ends first.
+func (c *core) acquire(ctx context.Context, key uint64, avoid *endpoint) (*attempt, error) {
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	now := time.Now()
+	c.mu.Lock()
+	if c.closed {
+		c.mu.Unlock()
+		return nil, errClosed
+	}
+	if c.waiters.Len() == 0 {
+		if e := c.pick(key, avoid, now); e != nil {
+			a := c.grant(e, key, avoid, now)
+			c.mu.Unlock()
+			return a, nil
+		}
+	}
+	w := &waiter{key: key, avoid: avoid, since: now, got: make(chan *attempt, 1)}
+	el := c.waiters.PushBack(w)
+	c.dispatch(now)
+	c.mu.Unlock()
+
+	var err error
+	select {
+	case a := <-w.got:
+		return a, nil
+	case <-c.stop:
+		err = errClosed
+	case <-ctx.Done():
+		err = context.Cause(ctx)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	select {
+	case a := <-w.got: // too late
+		c.end(a, stopped, nil)
+	default:
+		c.waiters.Remove(el)
+	}
+	return nil, err
+}
+
+// grant starts an attempt.
+func (c *core) grant(e *endpoint, key uint64, avoid *endpoint, now time.Time) *attempt {
+	a := e.begin(c.s, now)
+	if avoid != nil {
+		e.stats.Retries++
+	} else if home := c.home(key, now); home != nil && home != e {
+		home.stats.Spills++
+	}
+	c.guard(e)
+	return a
+}
+
+// dispatch gives the room there is to those who wait.
+func (c *core) dispatch(now time.Time) {
+	c.refresh(now)
+	for given := true; given && c.waiters.Len() > 0; {
+		given = false
+		for _, e := range c.endpoints {
+			if v := c.survey(now); c.waiters.Len() > 0 && v.room(e, now) {
+				if el := c.next(e, v, now); el != nil {
+					w := c.waiters.Remove(el).(*waiter)
+					w.got <- c.grant(e, w.key, w.avoid, now)
+					given = true
+				}
+			}
+		}
+	}
+}
+
+// next chooses who of those waiting gets the room at e: the first for whom e is home, among the first few in the queue, so that a
+// pool with all of its endpoints busy still sends calls where their prefix is cached; without such the first of all. Who has waited
+// for some round trips is served whatever the others' homes are.
+func (c *core) next(e *endpoint, v survey, now time.Time) *list.Element {
+	patience := max(50*time.Millisecond, time.Duration(2*c.median*float64(time.Second)))
+	var first *list.Element
+	look := 8 * len(c.endpoints)
+	for el := c.waiters.Front(); el != nil && look > 0; el, look = el.Next(), look-1 {
+		w := el.Value.(*waiter)
+		if w.avoid == e && v.usable > 1 {
+			look++
+			continue
+		}
+		if w.epoch != c.epoch {
+			w.home, w.epoch = c.home(w.key, now), c.epoch
+		}
+		if w.home == nil || w.home == e {
+			return el
+		}
+		if first == nil && !v.room(w.home, now) {
+			first = el
+			if now.Sub(w.since) > patience {
+				return el
+			}
+		}
+	}
+	return first
+}
