@@ -102,7 +102,7 @@ type assembly struct {
 // event takes one event. What goes wrong after the server had begun to answer 200 it says in the stream, even a refusal.
 func (c *Client) event(op string, a *assembly, data []byte, at time.Time, each func(Delta)) error {
 	var e streamEvent
-	if err := json.Unmarshal(data, &e); err != nil {
+	if err := transport.Unmarshal(data, &e); err != nil {
 		return transport.Suspect(op, fmt.Errorf("an event is not the JSON expected: %w", err))
 	}
 	if len(e.Error) > 0 && !bytes.Equal(e.Error, []byte("null")) {

@@ -160,7 +160,7 @@ func decoder(op string, out any, check func() error) func(*transport.Reply) erro
 			return err
 		}
 		reset(out) // an earlier attempt may have left half an answer
-		if err := json.Unmarshal(r.Body, out); err != nil {
+		if err := transport.Unmarshal(r.Body, out); err != nil {
 			return transport.Suspect(op, fmt.Errorf("the answer is not the JSON expected: %w", err))
 		}
 		err := check()

@@ -14,15 +14,15 @@ import (
 	"recpie/internal/fault"
 )
 
-// APIError is an error answer of the server.
-type APIError struct {
+// answerError is an error answer of the server.
+type answerError struct {
 	Status  int
 	Type    string // error_type: validation, overloaded, generation, incomplete_generation, template_error, healthcheck …; "" when there is none
 	Message string
 }
 
 // Error returns status, type and message.
-func (e *APIError) Error() string {
+func (e *answerError) Error() string {
 	s := fmt.Sprintf("HTTP %d", e.Status)
 	if e.Type != "" {
 		s += " " + e.Type
@@ -34,12 +34,12 @@ func (e *APIError) Error() string {
 const maxMessage = 512
 
 // parseError reads {"error", "error_type"}. Other bodies (axum's own refusals are plain text, a proxy's are pages) are kept as text.
-func parseError(status int, body []byte) *APIError {
+func parseError(status int, body []byte) *answerError {
 	var w struct {
 		Error *string `json:"error"`
 		Type  string  `json:"error_type"`
 	}
-	e := &APIError{Status: status}
+	e := &answerError{Status: status}
 	if json.Unmarshal(body, &w) == nil && w.Error != nil {
 		e.Type, e.Message = shorten(w.Type), shorten(*w.Error)
 	} else {
@@ -65,7 +65,7 @@ func shorten(s string) string {
 
 // classify gives the class and the remedy of an error answer, by the house's rule for HTTP with one more: a 404 does not speak of the
 // item, for no path of this API names one.
-func (e *APIError) classify() (fault.Class, string) {
+func (e *answerError) classify() (fault.Class, string) {
 	switch e.Status {
 	case http.StatusUnauthorized, http.StatusForbidden:
 		return fault.Fatal, "check the endpoint's API key"

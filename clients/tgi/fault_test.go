@@ -76,6 +76,8 @@ func TestFaults(t *testing.T) {
 		{"null log-probability", always(200, jsonType, swap("-0.5", "null")), fault.Endpoint, tries, "none is no log-probability"},
 		{"positive log-probability", always(200, jsonType, swap("-0.5", "0.5")), fault.Endpoint, tries, "0.5 is no log-probability"},
 		{"infinite log-probability", always(200, jsonType, swap("-0.5", "-1e999")), fault.Endpoint, tries, "JSON"},
+		{"one key twice", always(200, jsonType, swap(`"id":5`, `"id":5,"id":6`)), fault.Endpoint, tries, "stands twice"},
+		{"no UTF-8", always(200, jsonType, swap(`"a","details"`, "\"\xff\",\"details\"")), fault.Endpoint, tries, "UTF-8"},
 		{"another seed", always(200, jsonType, swap(`"seed":null`, `"seed":7`)), fault.Endpoint, tries, "seed 7"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
