@@ -17,12 +17,13 @@ const (
 	sampleWords = 11
 )
 
-// template asks for the tokens of a chat and returns them.
-func (c *chart) template(ctx context.Context, cl *vllm.Client) []int32 {
+// template asks for the tokens of a chat and returns them. Only training cannot do without: whether chats are answered at all, the
+// canary tells.
+func (c *chart) template(ctx context.Context, i Inference, cl *vllm.Client) []int32 {
 	const what = "chat template"
 	ids, err := cl.TokenizeChat(ctx, []vllm.Message{vllm.User(vllm.Soft{}, sampleText)})
 	if err != nil {
-		c.failed(Miss, what, "serve a chat model, or give the server --chat-template", err)
+		c.failed(levelOf(i.Adapters), what, "serve a chat model, or give the server --chat-template", err)
 		return nil
 	}
 	c.ok(what, "%d tokens for %d words", len(ids), sampleWords)

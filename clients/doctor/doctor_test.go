@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -92,6 +93,7 @@ func TestFaults(t *testing.T) {
 		"too short":               {func(f *fake) { f.maxLen = 400 }, nil, "length", Miss, []string{"--max-model-len 432"}},
 		"just long enough":        {func(f *fake) { f.maxLen = 432 }, nil, "length", OK, nil},
 		"no template":             {func(f *fake) { f.noTemplate = true }, nil, "chat template", Miss, []string{"--chat-template"}},
+		"no template needed":      {func(f *fake) { f.noTemplate = true }, func(i *Inference) { i.Adapters = false }, "chat template", Warn, nil},
 		"no scoring":              {func(f *fake) { f.noScoring = true }, nil, "prompt scoring", Miss, []string{"training.frozen"}},
 		"no scoring needed":       {func(f *fake) { f.noScoring = true }, func(i *Inference) { i.Adapters = false }, "prompt scoring", Warn, nil},
 		"embeds off":              {func(f *fake) { f.noEmbeds = true }, nil, "soft prompts", Miss, []string{"--enable-prompt-embeds"}},
@@ -192,12 +194,24 @@ func TestThroughput(t *testing.T) {
 	f.latency = func(n int) time.Duration { return time.Duration(n) * time.Second } // one at a time, at length
 	want(t, f.examine(probe), "throughput", Warn, "with 1 in flight", "set inference.concurrency: 1")
 	absent(t, newFake(t).examine(), "throughput")
+	// One hiccup, while 4 are in flight, does not end the climb.
+	f = newFake(t)
+	hiccup := sync.Once{}
+	even := f.latency
+	f.latency = func(n int) (d time.Duration) {
+		d = even(n)
+		if n == 4 {
+			hiccup.Do(func() { d = 20 * time.Second })
+		}
+		return d
+	}
+	want(t, f.examine(probe), "throughput", OK, "160 answers/s with 16 in flight")
 }
 
 // What a server says reaches the terminal as one line of plain text.
 func TestPlain(t *testing.T) {
 	for in, want := range map[string]string{
-		"a\nb\tc": "a b c", "\x1b[31mred\x07": "[31mred", "right\u202eleft": "rightleft", "bad\xff": "bad\uFFFD", strings.Repeat("é", 400): strings.Repeat("é", 150) + "…",
+		"a\nb\tc": "a b c", "\x1b[31mred\x07": "[31mred", "right\u202eleft": "rightleft", "bad\xff": "bad\uFFFD", strings.Repeat("é", 400): strings.Repeat("é", 250) + "…",
 	} {
 		if got := plain(in); got != want {
 			t.Errorf("plain(%q) = %q, want %q", in, got, want)

@@ -124,7 +124,7 @@ func levelOf(needed bool) Level {
 }
 
 // longest is the longest detail, in bytes: servers' messages are quoted.
-const longest = 300
+const longest = 500
 
 // plain keeps what a server said from reaching a terminal as anything but one line of text.
 func plain(s string) string {

@@ -22,7 +22,7 @@ const (
 	mostConcurrent = 512
 	window         = 1500 * time.Millisecond // new requests are sent for so long; those in flight are awaited
 	whole          = time.Minute             // of all steps
-	growth         = 1.1                     // a step that brings less than this is the last
+	growth         = 1.1                     // a step that brings less than this, twice, is the last
 	enough         = 0.9                     // share of the best throughput that the proposal must reach
 )
 
@@ -82,6 +82,12 @@ func (i Inference) climb(ctx context.Context, generate generator, words int) ([]
 		s, err := i.load(ctx, generate, words, n, &number)
 		if err != nil {
 			return steps, err
+		}
+		if s.rate < growth*best && ctx.Err() == nil {
+			// A hiccup of either machine must not end the climb: the step is taken once more.
+			if again, err := i.load(ctx, generate, words, n, &number); err == nil && again.rate > s.rate {
+				s = again
+			}
 		}
 		steps = append(steps, s)
 		slower := len(steps) > 1 && s.median > 2*steps[len(steps)-2].median

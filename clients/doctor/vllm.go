@@ -31,7 +31,7 @@ func (c *chart) vllm(ctx context.Context, i Inference, l *link, s transport.Sett
 	if !ok {
 		return
 	}
-	ids := c.template(ctx, cl)
+	ids := c.template(ctx, i, cl)
 	c.scoring(ctx, i, cl, ids)
 	c.softPrompts(ctx, i, cl)
 	before, seen := metricsOf(ctx, l)

@@ -45,9 +45,9 @@ The exit code is 0 when nothing is missing, 1 otherwise; with --strict doubtful 
 			if len(servers) == 0 {
 				return fault.WithHint(fault.Newf(fault.Fatal, "doctor", "no servers are configured: a run would use the embedded one"), "name inference.endpoints in a file and give it with -c")
 			}
-			limit, atOnce := 2*time.Minute, doctorAtOnce
+			limit, atOnce := time.Minute+4*c.Inference.Timeout, doctorAtOnce // the canary is two answers, each tried twice
 			if probe {
-				limit, atOnce = time.Duration(len(servers))*6*time.Minute, 1
+				limit, atOnce = time.Duration(len(servers))*(limit+6*time.Minute), 1
 			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), limit)
 			defer cancel()
