@@ -43,7 +43,7 @@ func (db *DB) put(s session, o *outcome, complete bool) error {
 	}
 	fence := ` AND state = 1 AND row_count = $6`
 	if mutation == mutateFence {
-		fence = ` AND $6 = $6`
+		fence = ` AND row_count >= 0 * $6`
 	}
 	n, err := s.exec(o.ctx, `UPDATE recpie_chunk SET state = 2, ok = $1, dead = $2, tokens = $3, finished = $4 WHERE key = $5`+fence,
 		ok, dead, tokens, time.Now().UnixMilli(), o.job.Args.Key, len(o.rows))
@@ -67,7 +67,9 @@ func (db *DB) storeAll(all []*outcome) (errs []error) {
 				return err
 			}
 		}
-		failpoint.Hit("queue-in-commit")
+		if mutation != mutateTransaction {
+			failpoint.Hit("queue-in-commit")
+		}
 		return nil
 	})
 	switch {

@@ -31,12 +31,15 @@ func TestMain(m *testing.M) {
 func inputs(n int, salt string) iter.Seq2[Input, error] {
 	return func(yield func(Input, error) bool) {
 		for i := range int64(n) {
-			r := Input{Row: i, Identity: sha256.Sum256(fmt.Appendf(nil, "%s %d", salt, i)), Data: binary.AppendVarint(nil, i)}
-			if !yield(r, nil) {
+			if !yield(inputAt(salt, i), nil) {
 				return
 			}
 		}
 	}
+}
+
+func inputAt(salt string, n int64) Input {
+	return Input{Row: n, Identity: sha256.Sum256(fmt.Appendf(nil, "%s %d", salt, n)), Data: binary.AppendVarint(nil, n)}
 }
 
 // answer is what the fake model says to a row: it depends on the row alone. Every 50th row is refused.

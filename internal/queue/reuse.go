@@ -64,17 +64,17 @@ func (db *DB) sealAll(ctx context.Context) error {
 	all, err := db.Batches(ctx)
 	for _, b := range all {
 		if err == nil {
-			_, err = db.seal(ctx, b.ID, 1)
+			err = db.seal(ctx, b.ID, 0)
 		}
 	}
 	return err
 }
 
-// seal indexes the results of the finished chunks that follow the sealed ones, if they are at least minRows rows, and tells whether
-// it did. Interrupted, it starts the range again: an entry that is there stays.
-func (db *DB) seal(ctx context.Context, batch, minRows int64) (sealed bool, err error) {
+// seal indexes the results of the finished chunks that follow the sealed ones, if they are at least minRows rows.
+// Interrupted, it starts the range again: an entry that is there stays.
+func (db *DB) seal(ctx context.Context, batch, minRows int64) error {
 	lo, hi := span(batch)
-	_, err = db.b.alone(ctx, lockKey("recpie seal")^batch, func() error {
+	_, err := db.b.alone(ctx, lockKey("recpie seal")^batch, func() error {
 		var from, until, next int64
 		err := one(ctx, db.b.reader(), `SELECT sealed, next_chunk FROM recpie_batch WHERE id = $1`, []any{batch}, &from, &next)
 		if err != nil {
@@ -93,11 +93,11 @@ func (db *DB) seal(ctx context.Context, batch, minRows int64) (sealed bool, err 
 			if err := db.sealRange(ctx, batch, from, part); err != nil {
 				return err
 			}
-			from, sealed = part, true
+			from = part
 		}
 		return nil
 	})
-	return sealed, err
+	return err
 }
 
 // sealable returns how far chunks from one on hold about sealRows rows, and how many rows they hold.

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/riverqueue/river"
+
+	"recpie/internal/failpoint"
 )
 
 // queueOf names the queue of River that carries a batch.
@@ -47,6 +49,7 @@ func (db *DB) dispatch(ctx context.Context, c client, b Batch) (open bool, err e
 			return c.enqueue(ctx, s, jobs)
 		})
 	})
+	failpoint.Hit("queue-dispatched")
 	return true, err
 }
 
