@@ -25,31 +25,23 @@ func newCaps(s Settings) caps {
 // burst is a tenth of a second's worth: a server that counts per second must not see two seconds' worth in one.
 func burst(perSecond float64) int { return int(max(1, min(perSecond/10, math.MaxInt32))) }
 
-// wait returns when one request of so many tokens is allowed, or with ctx's cause. Requests are allowed in the order they came.
+// wait returns when one request of so many tokens is allowed, or with ctx's cause. More tokens than the burst are taken in pieces: a
+// long call waits its time.
 func (c caps) wait(ctx context.Context, tokens int) error {
-	if c.requests == nil && c.tokens == nil {
-		return nil
+	if err := take(ctx, c.requests, 1); err != nil {
+		return err
 	}
-	var held []*rate.Reservation
-	now := time.Now()
-	reserve := func(l *rate.Limiter, n int) {
-		for ; l != nil && n > 0; n -= l.Burst() { // more than the burst is borrowed in pieces: a long call waits its time
-			held = append(held, l.ReserveN(now, min(n, l.Burst())))
+	return take(ctx, c.tokens, tokens)
+}
+
+func take(ctx context.Context, l *rate.Limiter, n int) error {
+	for ; l != nil && n > 0; n -= l.Burst() {
+		if l.WaitN(ctx, min(n, l.Burst())) != nil { // at once when ctx's deadline comes first, but until then the call is not lost
+			<-ctx.Done()
+			return context.Cause(ctx)
 		}
 	}
-	reserve(c.requests, 1)
-	reserve(c.tokens, tokens)
-	var delay time.Duration
-	for _, r := range held {
-		delay = max(delay, r.DelayFrom(now))
-	}
-	err := sleep(ctx, delay)
-	if err != nil {
-		for i := len(held) - 1; i >= 0; i-- { // the last first: only then is all of it given back
-			held[i].Cancel()
-		}
-	}
-	return err
+	return nil
 }
 
 // sleep waits, or returns ctx's cause.

@@ -27,6 +27,7 @@ type core struct {
 	epoch     int // counts changes of what is usable, from 1
 	waiters   list.List
 	budget    budget
+	calls     int64
 	answered  time.Time // when any endpoint answered last
 	refreshed time.Time
 	median    float64 // latency in seconds
@@ -183,8 +184,8 @@ func (c *core) poll(e *endpoint) {
 		case <-tick.C:
 		}
 		c.mu.Lock()
-		idle := e.stats.Calls == calls && e.inFlight == 0 || e.state == Open
-		calls = e.stats.Calls
+		idle := c.calls == calls && e.inFlight == 0 || e.state == Open // by the pool's calls: a busy server gets none of them
+		calls = c.calls
 		c.mu.Unlock()
 		if idle {
 			continue

@@ -89,6 +89,7 @@ func (p *Pool[C]) Do(ctx context.Context, call Call, fn func(ctx context.Context
 		key = hash(call.Key)
 	}
 	c.mu.Lock()
+	c.calls++
 	c.budget.call()
 	c.mu.Unlock()
 	var avoid *endpoint
@@ -180,7 +181,8 @@ func (c *core) enough(tries int, begun time.Time) bool {
 	return c.answered.After(begun) || tries >= 4*c.s.Attempts
 }
 
-// mayRetry waits until the retry budget allows another try, and a moment longer when only the endpoint is left that just failed.
+// mayRetry waits until the retry budget allows another try. The first two go elsewhere at once; later ones, and those that find only the
+// endpoint left that just failed, wait a moment longer each time: the call itself may be what breaks servers.
 func (c *core) mayRetry(ctx context.Context, avoid *endpoint, pauses int) error {
 	c.mu.Lock()
 	now := time.Now()
@@ -198,7 +200,7 @@ func (c *core) mayRetry(ctx context.Context, avoid *endpoint, pauses int) error 
 		wait = c.budget.take(time.Now())
 		c.mu.Unlock()
 	}
-	if !alone {
+	if !alone && pauses < 3 {
 		return nil
 	}
 	pause := min(2*time.Second, 25*time.Millisecond<<min(pauses, 10))
