@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"time"
@@ -130,8 +129,8 @@ func (c *conn) write(text ...string) {
 	_, _ = b.WriteTo(c.TCPConn) // the client may be gone
 }
 
-// hold keeps the connection until the client closes it.
-func (c *conn) hold() { _, _ = io.Copy(io.Discard, c.TCPConn) }
+// hold keeps the connection until the client closes it, or sends something although it has not got its answer.
+func (c *conn) hold() { _, _ = c.TCPConn.Read(make([]byte, 1)) }
 
 // drip writes byte by byte until the client has left.
 func (c *conn) drip(text string, pause time.Duration) {
