@@ -8,12 +8,13 @@ import (
 
 // waiter is a call that waits for room at an endpoint.
 type waiter struct {
-	key   uint64
-	avoid *endpoint
-	since time.Time
-	got   chan *attempt // holds the attempt once it has room
-	home  *endpoint
-	epoch int // core.epoch when home was found
+	key    uint64
+	avoid  *endpoint
+	stay   time.Time     // until then it waits for its home, which is full but has no more to do than others
+	got    chan *attempt // holds the attempt once it has room
+	home   *endpoint
+	epoch  int // core.epoch when home was found
+	passed int // times that another was served before it
 }
 
 // acquire waits until an endpoint has room for a call, in the order of arrival. It returns ctx's cause when that ends first.
@@ -27,18 +28,26 @@ func (c *core) acquire(ctx context.Context, key uint64, avoid *endpoint) (*attem
 		c.mu.Unlock()
 		return nil, errClosed
 	}
-	if c.waiters.Len() == 0 {
+	stay := c.stay(key, avoid, now)
+	if c.waiters.Len() == 0 && stay == 0 {
 		if e := c.pick(key, avoid, now); e != nil {
 			a := c.grant(e, key, avoid, now)
 			c.mu.Unlock()
 			return a, nil
 		}
 	}
-	w := &waiter{key: key, avoid: avoid, since: now, got: make(chan *attempt, 1)}
+	w := &waiter{key: key, avoid: avoid, stay: now.Add(stay), got: make(chan *attempt, 1)}
 	el := c.waiters.PushBack(w)
 	c.dispatch(now)
 	c.mu.Unlock()
 
+	if stay > 0 {
+		defer time.AfterFunc(stay, func() {
+			c.mu.Lock()
+			c.dispatch(time.Now())
+			c.mu.Unlock()
+		}).Stop()
+	}
 	var err error
 	select {
 	case a := <-w.got:
@@ -57,6 +66,17 @@ func (c *core) acquire(ctx context.Context, key uint64, avoid *endpoint) (*attem
 		c.waiters.Remove(el)
 	}
 	return nil, err
+}
+
+// stay is how long a call waits for its home when that is full: a quarter of a usual call, in which a quarter of its places become
+// free. With as many callers as places, each would else take the one place that just became free, and none would stay at home.
+func (c *core) stay(key uint64, avoid *endpoint, now time.Time) time.Duration {
+	c.refresh(now)
+	home := c.home(key, now)
+	if home == nil || home == avoid || home.state != Closed || home.slow < 1 || home.inFlight < home.limiter.limit || home.demand() > c.survey(now).soft {
+		return 0
+	}
+	return time.Duration(c.median / 4 * float64(time.Second))
 }
 
 // grant starts an attempt.
@@ -89,27 +109,29 @@ func (c *core) dispatch(now time.Time) {
 }
 
 // next chooses who of those waiting gets the room at e: the first for whom e is home, among the first few in the queue, so that a
-// pool with all of its endpoints busy still sends calls where their prefix is cached; without such the first of all. Who has waited
-// for some round trips is served whatever the others' homes are.
+// pool with all of its endpoints busy still sends calls where their prefix is cached; without such the first of all. Who has been
+// passed over so often goes first whatever the others' homes are.
 func (c *core) next(e *endpoint, v survey, now time.Time) *list.Element {
-	patience := max(50*time.Millisecond, time.Duration(2*c.median*float64(time.Second)))
 	var first *list.Element
-	look := 8 * len(c.endpoints)
-	for el := c.waiters.Front(); el != nil && look > 0; el, look = el.Next(), look-1 {
+	few := 8 * len(c.endpoints)
+	look := few
+	for el := c.waiters.Front(); el != nil && look > 0; el = el.Next() {
 		w := el.Value.(*waiter)
 		if w.avoid == e && v.usable > 1 {
-			look++
 			continue
 		}
+		look--
 		if w.epoch != c.epoch {
 			w.home, w.epoch = c.home(w.key, now), c.epoch
 		}
 		if w.home == nil || w.home == e {
+			if first != nil {
+				first.Value.(*waiter).passed++
+			}
 			return el
 		}
-		if first == nil && !v.room(w.home, now) {
-			first = el
-			if now.Sub(w.since) > patience {
+		if first == nil && !now.Before(w.stay) && !v.room(w.home, now) {
+			if first = el; w.passed >= few {
 				return el
 			}
 		}

@@ -14,7 +14,7 @@ type Settings struct {
 	Attempt     time.Duration // one try of a call: 2 min
 	Attempts    int           // failed tries after which a call is given up while others succeed; refusals (transient) do not count: 10
 	RetryShare  float64       // retries allowed per call, on average, besides a small floor: 0.3
-	Failures    int           // endpoint errors in a row that open the breaker: 5
+	Failures    int           // endpoint errors in a row that open the breaker; a server that spoils one answer in five is still of use: 8
 	Cooldown    time.Duration // first pause of an open endpoint, doubling: 1 s
 	CooldownMax time.Duration // longest such pause, so that a recovered server is soon back: 10 s
 	RestMax     time.Duration // most that a server's Retry-After is honoured: 30 s
@@ -28,7 +28,7 @@ func (s Settings) withDefaults() (Settings, error) {
 	def(&s.Attempt, 2*time.Minute)
 	def(&s.Attempts, 10)
 	def(&s.RetryShare, 0.3)
-	def(&s.Failures, 5)
+	def(&s.Failures, 8)
 	def(&s.Cooldown, time.Second)
 	def(&s.CooldownMax, 10*time.Second)
 	def(&s.RestMax, 30*time.Second)
