@@ -50,6 +50,11 @@ type LM struct {
 type Endpoint struct {
 	URL    string `key:"url" doc:"base URL, as http://host:8000"`
 	KeyEnv string `key:"key_env" doc:"name of the environment variable that holds the API key"`
+	Kind   string `key:"kind" doc:"vllm (also any server that speaks its API), the default, or tgi"`
+
+	Adapters  []string `key:"adapters" doc:"tgi: the adapters that the server was started with"`
+	Chat      bool     `key:"chat" doc:"tgi: put texts through the server's chat template"`
+	Tokenizer string   `key:"tokenizer" doc:"tgi: tokenizer.json of the served model, needed to score texts"`
 }
 
 // Inference says who writes the explanations. Without endpoints the embedded server does.
@@ -61,6 +66,8 @@ type Inference struct {
 	SoftPrompts bool          `key:"soft_prompts" doc:"send user embeddings as soft prompts (the server must accept prompt_embeds)"`
 	Timeout     time.Duration `key:"timeout" doc:"longest wait for one answer"`
 	CacheSize   int           `key:"cache_size" doc:"repeated prompts answered from memory"`
+	RequestRate float64       `key:"request_rate" doc:"requests per second over all servers, at most; 0 sets no cap"`
+	TokenRate   float64       `key:"token_rate" doc:"tokens per second over all servers, at most, prompts estimated; 0 sets no cap"`
 }
 
 // Training says who trains the adapter. Without a URL the embedded server does; frozen leaves the language model as it is.

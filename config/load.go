@@ -159,14 +159,18 @@ func (c *checker) mapping(n *yaml.Node, at []string) {
 }
 
 func (c *checker) endpoints(n *yaml.Node, name string) {
+	var known []string
+	for f := range reflect.TypeFor[Endpoint]().Fields() {
+		known = append(known, f.Tag.Get("key"))
+	}
+	want := strings.Join(known, ", ")
 	if n.Kind != yaml.SequenceNode {
-		c.fail(n, "%s must be a list of entries with url and key_env", name)
+		c.fail(n, "%s must be a list of entries with url and, where needed, others of %s", name, want)
 		return
 	}
-	known := []string{"url", "key_env"}
 	for _, e := range n.Content {
 		if e.Kind != yaml.MappingNode {
-			c.fail(e, "an entry of %s must hold url and key_env", name)
+			c.fail(e, "an entry of %s holds some of %s", name, want)
 			continue
 		}
 		for i := 0; i+1 < len(e.Content); i += 2 {

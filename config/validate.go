@@ -76,6 +76,11 @@ func (c *Config) validate() error {
 	for key, val := range map[string]float64{"policy.learning_rate": c.Policy.LearningRate, "policy.kl_target": c.Policy.KLTarget, "policy.temperature": c.Policy.Temperature} {
 		positive(key, val)
 	}
+	for key, val := range map[string]float64{"inference.request_rate": c.Inference.RequestRate, "inference.token_rate": c.Inference.TokenRate} {
+		if !(val >= 0) {
+			bad(key, "%g is below 0", val)
+		}
+	}
 	if c.Policy.Clip <= 0 || c.Policy.Clip >= 1 {
 		bad("policy.clip", "%g is not between 0 and 1", c.Policy.Clip)
 	}
@@ -97,7 +102,15 @@ func (c *Config) validate() error {
 		}
 	}
 	for i, e := range c.Inference.Endpoints {
-		address(fmt.Sprintf("inference.endpoints[%d]", i), e.URL, e.KeyEnv)
+		at := fmt.Sprintf("inference.endpoints[%d]", i)
+		address(at, e.URL, e.KeyEnv)
+		oneOf(at+".kind", e.Kind, "", "vllm", "tgi")
+		if e.Kind != "tgi" && (len(e.Adapters) > 0 || e.Chat || e.Tokenizer != "") {
+			bad(at, "adapters, chat and tokenizer are for kind: tgi; a vLLM server tells them itself")
+		}
+		if e.Kind == "tgi" && !c.Training.Frozen && c.Explanations == "on" && c.Policy.Rounds > 0 {
+			bad(at+".kind", "adapters cannot be published to a tgi server while it runs: set training.frozen: true")
+		}
 	}
 	if c.Training.URL != "" {
 		address("training.url", c.Training.URL, c.Training.KeyEnv)

@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
-	"math"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -141,45 +140,32 @@ func (x *Explainer) Explain(ctx context.Context, name string, recs []int32, who 
 	return x.read(ctx, batch, recs)
 }
 
-// write makes one row: render, reuse or generate, parse.
+// write makes one row: ask, reuse or generate, parse.
 func (x *Explainer) write(ctx context.Context, n int64, rec int32, pol prompts.Polarity, who Author) (store.Row, error) {
 	row := store.Row{Row: n, Record: rec, Polarity: int8(pol)}
-	renderer := x.Work.SideOf(rec).Renderer
-	p, err := renderer.Render(rec, pol)
-	if fault.ClassOf(err) == fault.Item && err != nil {
-		row.Reason = "prompt: " + err.Error()
-		return row, nil
-	} else if err != nil {
+	w := x.writer()
+	q, err := w.question(rec, pol, who)
+	if err != nil {
 		return row, err
 	}
-	req := Request{Model: who.Model, Text: p.Text, N: 1, MaxTokens: x.MaxTokens}
-	if who.Soft != nil {
-		if req.Soft, req.SoftRows, err = who.Soft(x.Work.Data.Records[rec].User); err != nil {
-			return row, err
-		}
+	row.Identity = store.Identity(q.identity)
+	if q.reason != "" {
+		row.Reason = q.reason
+		return row, nil
 	}
-	row.Identity = identity(who.Digest, req)
 	if old, ok, err := x.Store.Find(ctx, row.Identity); err != nil {
 		return row, err
 	} else if ok {
 		row.Text, row.Raw, row.Reason, row.Tokens = old.Text, old.Raw, old.Reason, old.Tokens
 		return row, nil
 	}
-	ans, err := x.Model.Generate(ctx, req)
-	if fault.ClassOf(err) == fault.Item && err != nil {
-		row.Reason = "refused: " + err.Error()
-		return row, nil
-	} else if err != nil {
-		return row, fmt.Errorf("explanation of record %d: %w", rec, err)
-	}
-	c := ans.Choices[0]
-	row.Raw, row.Tokens = c.Text, len(c.Tokens)
-	if parsed, rej := prompts.Parse(c.Text, renderer.Wording(), pol); rej != nil {
-		row.Reason = rej.Reason.String()
-	} else {
-		row.Text = parsed.Sentence
-	}
-	return row, nil
+	a, err := w.answer(ctx, q)
+	row.Text, row.Raw, row.Reason, row.Tokens = a.text, a.raw, a.reason, a.tokens
+	return row, err
+}
+
+func (x *Explainer) writer() *Writer {
+	return &Writer{Work: x.Work, Model: x.Model, MaxTokens: x.MaxTokens}
 }
 
 // commit stores rows in whole transactions until the channel is closed.
@@ -245,16 +231,4 @@ func (x *Explainer) batchDigest(recs []int32, who Author) string {
 	fmt.Fprintln(h, "recpie batch 1", x.Work.Split.Digest, x.Work.Train.Renderer.Digest(), x.Work.Final.Renderer.Digest(), who.Digest, x.MaxTokens)
 	_ = binary.Write(h, binary.LittleEndian, recs)
 	return hex.EncodeToString(h.Sum(nil))
-}
-
-// identity covers all that determines an answer.
-func identity(author string, r Request) store.Identity {
-	h := sha256.New()
-	fmt.Fprintf(h, "recpie explanation 1\n%q %q %d %g %d %d %d\n", author, r.Text, r.N, r.Temperature, r.Seed, r.MaxTokens, r.SoftRows)
-	var b [4]byte
-	for _, x := range r.Soft {
-		binary.LittleEndian.PutUint32(b[:], math.Float32bits(x))
-		h.Write(b[:])
-	}
-	return store.Identity(h.Sum(nil))
 }

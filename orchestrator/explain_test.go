@@ -291,7 +291,7 @@ func (words) Count(text string) int { return len(strings.Fields(text)) }
 
 func TestIdentityCoversEverything(t *testing.T) {
 	base := Request{Text: "a", N: 1, MaxTokens: 40, Soft: []float32{1, 2}, SoftRows: 1}
-	seen := map[store.Identity]int{identity("d", base): -1}
+	seen := map[[32]byte]int{identity("d", base): -1}
 	for i, change := range []func(*Request){
 		func(r *Request) { r.Text = "b" }, func(r *Request) { r.N = 2 }, func(r *Request) { r.Temperature = .5 }, func(r *Request) { r.Seed = 1 },
 		func(r *Request) { r.MaxTokens = 41 }, func(r *Request) { r.Soft = []float32{1, 3} }, func(r *Request) { r.SoftRows = 2 }, func(r *Request) { r.Soft, r.SoftRows = nil, 0 },

@@ -2,27 +2,16 @@ package orchestrator
 
 import (
 	"context"
-	"hash/fnv"
 
 	"recpie/clients/vllm"
 	"recpie/internal/fault"
 )
 
-// Servers is one or more inference servers that serve the same models. All prompts of a user go to the same server, so that its
-// prefix cache holds the user's history.
-type Servers []*vllm.Client
-
-// sticky is how much of a prompt decides the server: the beginning of the history, which a user's prompts share.
-const sticky = 160
-
-func (s Servers) of(text string) *vllm.Client {
-	h := fnv.New32a()
-	_, _ = h.Write([]byte(text[:min(len(text), sticky)]))
-	return s[int(h.Sum32()%uint32(len(s)))]
-}
+// VLLM is one inference server that speaks vLLM's API.
+type VLLM struct{ Client *vllm.Client }
 
 // Generate implements Generator.
-func (s Servers) Generate(ctx context.Context, r Request) (*Answer, error) {
+func (s VLLM) Generate(ctx context.Context, r Request) (*Answer, error) {
 	var soft vllm.Soft
 	if len(r.Soft) > 0 {
 		var err error
@@ -31,7 +20,7 @@ func (s Servers) Generate(ctx context.Context, r Request) (*Answer, error) {
 		}
 	}
 	seed := r.Seed
-	res, err := s.of(r.Text).Chat(ctx, vllm.ChatRequest{
+	res, err := s.Client.Chat(ctx, vllm.ChatRequest{
 		Messages: []vllm.Message{vllm.User(soft, r.Text)},
 		Params:   vllm.Params{Model: r.Model, N: r.N, MaxTokens: r.MaxTokens, Temperature: r.Temperature, Seed: &seed, Logprobs: r.Temperature > 0},
 	})
@@ -50,13 +39,9 @@ func (s Servers) Generate(ctx context.Context, r Request) (*Answer, error) {
 }
 
 // Score implements Scorer.
-func (s Servers) Score(ctx context.Context, model string, prompt, continuation []int32) ([]float32, error) {
+func (s VLLM) Score(ctx context.Context, model string, prompt, continuation []int32) ([]float32, error) {
 	ids := append(append(make([]int32, 0, len(prompt)+len(continuation)), prompt...), continuation...)
-	h := fnv.New32a()
-	for _, id := range prompt[:min(len(prompt), 32)] {
-		_, _ = h.Write([]byte{byte(id), byte(id >> 8), byte(id >> 16)})
-	}
-	lps, err := s[int(h.Sum32()%uint32(len(s)))].Score(ctx, model, ids, len(continuation))
+	lps, err := s.Client.Score(ctx, model, ids, len(continuation))
 	if err != nil {
 		return nil, err
 	}

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"recpie/adapters"
+	"recpie/clients/pool"
+	"recpie/clients/tgi"
 	"recpie/clients/training"
 	"recpie/clients/transport"
 	"recpie/clients/vllm"
@@ -16,14 +18,16 @@ import (
 	"recpie/internal/lm"
 	"recpie/internal/lmserver"
 	"recpie/internal/progress"
+	"recpie/internal/tokenizer"
 	"recpie/internal/torch"
 	"recpie/orchestrator"
 )
 
 // backend is everything a run talks to over HTTP. The embedded server, when it is used, is reached by the same clients as any other.
 type backend struct {
-	servers   orchestrator.Servers
-	urls      []string
+	fleet     orchestrator.Fleet
+	admin     []*vllm.Client    // one for each server that adapters can be published to
+	urls      []string          // theirs
 	session   *training.Session // nil: no adapter training
 	base      string            // served name of the base model
 	baseID    string            // what tells base models apart
@@ -38,6 +42,10 @@ func (b *backend) close() {
 	}
 }
 
+// embeddedTimeout is the least wait for an answer of the embedded server: it queues what this machine cannot yet do, and a busy machine
+// is no broken server.
+const embeddedTimeout = 15 * time.Minute
+
 // connect starts the embedded server if the settings name no other, and dials what the run needs. state is the folder of the
 // embedded training server, root the folder adapters are published to.
 func connect(ctx context.Context, c *config.Config, w *orchestrator.Workspace, state, root string, show *progress.Reporter) (b *backend, err error) {
@@ -48,7 +56,7 @@ func connect(ctx context.Context, c *config.Config, w *orchestrator.Workspace, s
 			started.close()
 		}
 	}()
-	endpoints := c.Inference.Endpoints
+	endpoints, timeout := c.Inference.Endpoints, c.Inference.Timeout
 	trainURL, trainKey := c.Training.URL, c.Training.KeyEnv
 	if len(endpoints) == 0 {
 		if c.Preset != "embedded" && c.LM.Dir == "" {
@@ -63,6 +71,7 @@ func connect(ctx context.Context, c *config.Config, w *orchestrator.Workspace, s
 			return nil, err
 		}
 		b.baseID = filepath.Base(dir)
+		timeout = max(timeout, embeddedTimeout)
 		endpoints = []config.Endpoint{{URL: url}}
 		if trainURL == "" {
 			trainURL, trainKey = url, ""
@@ -70,24 +79,8 @@ func connect(ctx context.Context, c *config.Config, w *orchestrator.Workspace, s
 	} else if err := w.Limit(c.Prompts.TokenBudget, characters{}); err != nil {
 		return nil, err
 	}
-	for _, e := range endpoints {
-		key, err := transport.SecretFromEnv(e.KeyEnv)
-		if err != nil {
-			return nil, &usageError{err}
-		}
-		cl, err := vllm.New(vllm.Config{Settings: transport.Settings{BaseURL: e.URL, Key: key, MaxConcurrent: c.Inference.Concurrency, Total: c.Inference.Timeout}, Model: b.base, CacheSize: c.Inference.CacheSize})
-		if err != nil {
-			return nil, err
-		}
-		b.servers, b.urls = append(b.servers, cl), append(b.urls, e.URL)
-		b.stop = append(b.stop, cl.Close)
-		models, err := cl.Models(ctx)
-		if err != nil {
-			return nil, fault.WithHint(fmt.Errorf("inference server %s: %w", e.URL, err), "is it running? 'recpie doctor' tells what it can do")
-		}
-		if err := b.serves(models, e.URL); err != nil {
-			return nil, err
-		}
+	if err := b.dial(ctx, c, endpoints, timeout); err != nil {
+		return nil, err
 	}
 	if c.Training.Frozen || trainURL == "" {
 		return b, nil
@@ -109,6 +102,93 @@ func connect(ctx context.Context, c *config.Config, w *orchestrator.Workspace, s
 		b.trainName = b.base
 	}
 	return b, nil
+}
+
+// dial connects to the inference servers and makes the pool of them. Requests of the pool are tried once: trying again, elsewhere or
+// later, is the pool's business.
+func (b *backend) dial(ctx context.Context, c *config.Config, endpoints []config.Endpoint, timeout time.Duration) error {
+	var all []pool.Endpoint[orchestrator.Server]
+	for _, e := range endpoints {
+		key, err := transport.SecretFromEnv(e.KeyEnv)
+		if err != nil {
+			return &usageError{err}
+		}
+		once := transport.Settings{BaseURL: e.URL, Key: key, MaxConcurrent: c.Inference.Concurrency, Total: timeout, Attempts: 1}
+		ep := pool.Endpoint[orchestrator.Server]{Name: e.URL}
+		if e.Kind == "tgi" {
+			err = b.dialTGI(ctx, c, e, once, &ep)
+		} else {
+			err = b.dialVLLM(ctx, c, e, once, &ep)
+		}
+		if err != nil {
+			return fault.WithHint(fmt.Errorf("inference server %s: %w", e.URL, err), "is it running? 'recpie doctor' tells what it can do")
+		}
+		all = append(all, ep)
+	}
+	p, err := pool.New(pool.Settings{MaxInFlight: c.Inference.Concurrency, Attempt: timeout, RequestRate: c.Inference.RequestRate, TokenRate: c.Inference.TokenRate}, all)
+	if err != nil {
+		return err
+	}
+	b.fleet.Pool = p
+	b.stop = append(b.stop, p.Close)
+	return nil
+}
+
+func (b *backend) dialVLLM(ctx context.Context, c *config.Config, e config.Endpoint, once transport.Settings, ep *pool.Endpoint[orchestrator.Server]) error {
+	cl, err := vllm.New(vllm.Config{Settings: once, Model: b.base, CacheSize: c.Inference.CacheSize})
+	if err != nil {
+		return err
+	}
+	b.stop = append(b.stop, cl.Close)
+	often := once
+	often.Attempts = 0 // the transport's own
+	admin, err := vllm.New(vllm.Config{Settings: often, Model: b.base})
+	if err != nil {
+		return err
+	}
+	b.stop = append(b.stop, admin.Close)
+	models, err := admin.Models(ctx)
+	if err != nil {
+		return err
+	}
+	if err := b.serves(models, e.URL); err != nil {
+		return err
+	}
+	b.admin, b.urls = append(b.admin, admin), append(b.urls, e.URL)
+	ep.Client, ep.Probe = orchestrator.VLLM{Client: cl}, cl.Health
+	ep.Load = func(ctx context.Context) (pool.Load, error) {
+		m, err := cl.Metrics(ctx)
+		return pool.Load{Waiting: m.Waiting, Running: m.Running, KV: m.KVUsage}, err
+	}
+	return nil
+}
+
+func (b *backend) dialTGI(ctx context.Context, c *config.Config, e config.Endpoint, once transport.Settings, ep *pool.Endpoint[orchestrator.Server]) error {
+	cl, err := tgi.New(tgi.Config{Settings: once, Model: b.base, Adapters: e.Adapters, Chat: e.Chat})
+	if err != nil {
+		return err
+	}
+	b.stop = append(b.stop, cl.Close)
+	info, err := cl.Info(ctx)
+	if err != nil {
+		return err
+	}
+	if info.MaxTotal > 0 && (b.maxLen == 0 || info.MaxTotal < b.maxLen) {
+		b.maxLen = info.MaxTotal
+	}
+	server := orchestrator.TGI{Client: cl}
+	if e.Tokenizer != "" {
+		if server.Tokenizer, err = tokenizer.Load(e.Tokenizer); err != nil {
+			return err
+		}
+	}
+	b.fleet.Words = b.fleet.Words || c.Inference.SoftPrompts
+	ep.Client, ep.Probe = server, cl.Health
+	ep.Load = func(ctx context.Context) (pool.Load, error) {
+		l, err := cl.Load(ctx)
+		return pool.Load{Waiting: l.Waiting, Running: l.Running}, err
+	}
+	return nil
 }
 
 // serves checks that the base model is there and takes note of how much text it takes.
@@ -197,7 +277,7 @@ func (b *backend) publisher(ctx context.Context, c *config.Config, root string) 
 		server = root
 	}
 	var replicas []adapters.Replica
-	for i, cl := range b.servers {
+	for i, cl := range b.admin {
 		canary, err := cl.TokenizeChat(ctx, []vllm.Message{{Role: "user", Parts: []vllm.Part{{Text: "Provide a reason for why this user watched this movie."}}}})
 		if err != nil {
 			return nil, err

@@ -57,7 +57,7 @@ continues an interrupted run.`,
 			}
 			defer db.Close()
 			var task *progress.Task
-			x := &orchestrator.Explainer{Work: w, Store: db, Model: b.servers, Concurrency: c.Inference.Concurrency, MaxTokens: c.Inference.MaxTokens,
+			x := &orchestrator.Explainer{Work: w, Store: db, Model: b.fleet, Concurrency: c.Inference.Concurrency, MaxTokens: c.Inference.MaxTokens,
 				Progress: func(total, done int) func(int) {
 					task = show.Start("explanations", int64(total), int64(done))
 					return func(n int) { task.Add(int64(n)) }

@@ -40,7 +40,7 @@ func (a *app) loop(ctx context.Context, c *config.Config, dir *orchestrator.RunD
 	defer metrics.Close()
 	l := &orchestrator.Loop{
 		Dir: dir, Lab: lab, Embed: enc, Base: b.base, BaseID: b.baseID, Folds: c.Recommender.Folds, Validate: c.Policy.Validation, Metrics: metrics, Show: show,
-		Explain: &orchestrator.Explainer{Work: w, Store: db, Model: b.servers, Concurrency: c.Inference.Concurrency, MaxTokens: c.Inference.MaxTokens},
+		Explain: &orchestrator.Explainer{Work: w, Store: db, Model: b.fleet, Concurrency: c.Inference.Concurrency, MaxTokens: c.Inference.MaxTokens},
 	}
 	if b.session != nil && c.Policy.Rounds > 0 {
 		if l.Learner, err = learner(ctx, c, dir, w, b, enc, metrics, root); err != nil {
@@ -62,7 +62,7 @@ func learner(ctx context.Context, c *config.Config, dir *orchestrator.RunDir, w 
 	return &orchestrator.Learner{
 		Dir: dir, Versions: versions, Publish: publisher, Metrics: metrics,
 		Set: orchestrator.PolicySettings{Rounds: c.Policy.Rounds, Steps: c.Policy.Steps, Pairs: c.Policy.Pairs, Seed: c.Seed, Soft: c.Inference.SoftPrompts, PPO: ppo(c)},
-		Rollouts: &orchestrator.Rollouts{Work: w, Model: b.servers, Scorer: b.servers, Base: b.base, Embed: enc, Group: c.Policy.Group, Credit: c.Policy.Credit,
+		Rollouts: &orchestrator.Rollouts{Work: w, Model: b.fleet, Scorer: b.fleet, Base: b.base, Embed: enc, Group: c.Policy.Group, Credit: c.Policy.Credit,
 			Temperature: c.Policy.Temperature, MaxTokens: c.Inference.MaxTokens, Concurrency: c.Inference.Concurrency},
 		Trainers: &orchestrator.TrainingServer{Session: b.session, Model: b.trainName, Rank: c.Training.Rank, Seed: c.Seed},
 		Lineage:  adapters.Lineage{Run: c.Run, SplitDigest: w.Split.Digest},

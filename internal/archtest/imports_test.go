@@ -101,8 +101,8 @@ var rooms = []string{"recommender", "policy", "prompts", "clients", "adapters"}
 // serving packages lie in internal and are not base.
 var serving = []string{"internal/lmserver", "internal/web"}
 
-// aside lists what is no part of the product: measurements, which may look at anything and which nothing imports.
-var aside = []string{"bench", "scripts", "internal/archtest", "internal/peers"}
+// aside lists what is no part of the product: measurements and suites, which may look at anything and which nothing imports.
+var aside = []string{"bench", "scripts", "internal/archtest", "internal/peers", "orchestrator/servertest"}
 
 func within(pkg, room string) bool { return pkg == room || strings.HasPrefix(pkg, room+"/") }
 

@@ -13,7 +13,8 @@ import (
 	"testing"
 )
 
-// doctor runs "recpie doctor" on one inference server and returns what it found, detail by check; a failed check is "MISS: …".
+// doctor runs "recpie doctor" on one inference server and returns what it found, detail by check; a doubtful one is "warn: …" and one
+// that found something missing "miss: …".
 func doctor(t *testing.T, url, model string) map[string]string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "recpie.yaml")
@@ -25,20 +26,20 @@ func doctor(t *testing.T, url, model string) map[string]string {
 	cmd.Stderr = &errs
 	out, runErr := cmd.Output()
 	var list []struct {
-		What, Detail string
-		OK           bool
+		What, Level, Detail string
 	}
 	if err := json.Unmarshal(out, &list); err != nil || len(list) == 0 {
 		t.Fatalf("%v, %v\n%s\n%s", runErr, err, out, errs.Bytes())
 	}
-	found, allOK := map[string]string{}, true
+	found, missing := map[string]string{}, false
 	for _, f := range list {
 		found[f.What] = f.Detail
-		if !f.OK {
-			allOK, found[f.What] = false, "MISS: "+f.Detail
+		if f.Level != "ok" {
+			found[f.What] = f.Level + ": " + f.Detail
 		}
+		missing = missing || f.Level == "miss"
 	}
-	if (runErr == nil) != allOK {
+	if (runErr != nil) != missing {
 		t.Errorf("the command ended with %v, and found %v", runErr, found)
 	}
 	return found
@@ -47,13 +48,16 @@ func doctor(t *testing.T, url, model string) map[string]string {
 // The health check of the command line sees what this server can do.
 func TestVLLMLlamaDoctor(t *testing.T) {
 	found := doctor(t, need(t, "RECPIE_VLLM_URL"), "llama")
-	for what, want := range map[string]string{"reachable": "", "model": "llama, 512 tokens", "soft prompts": "hidden size 128", "run-time adapters": ""} {
-		if got, ok := found[what]; !ok || got != want {
+	for what, want := range map[string]string{"version": "vLLM 0.32.0", "model": "llama, 512 tokens", "soft prompts": "hidden size 128", "run-time adapters": "the route is there", "prefix cache": "on, in blocks of 128 tokens"} {
+		if got, ok := found[what]; !ok || !strings.HasPrefix(got, want) {
 			t.Errorf("%s: %q (there: %v), want %q; all: %v", what, got, ok, want, found)
 		}
 	}
+	if open := found["open routes"]; !strings.HasPrefix(open, "warn") || !strings.Contains(open, "/adapters") {
+		t.Errorf("the routes that its key does not guard: %q", open)
+	}
 	for what, detail := range found {
-		if strings.HasPrefix(detail, "MISS") {
+		if strings.HasPrefix(detail, "miss") {
 			t.Errorf("%s: %s", what, detail)
 		}
 	}
@@ -62,7 +66,7 @@ func TestVLLMLlamaDoctor(t *testing.T) {
 // It also sees what a server cannot do: this one was started without LoRA.
 func TestVLLMGPT2Doctor(t *testing.T) {
 	found := doctor(t, need(t, "RECPIE_VLLM_URL"), "gpt2")
-	if found["soft prompts"] != "hidden size 64" || !strings.HasPrefix(found["run-time adapters"], "MISS") {
+	if found["soft prompts"] != "hidden size 64" || found["run-time adapters"] != "warn: the route is there, but LoRA is off" {
 		t.Errorf("found %v", found)
 	}
 }
