@@ -143,3 +143,18 @@ func BenchmarkUnmarshal(b *testing.B) {
 		})
 	}
 }
+
+func TestCheckID(t *testing.T) {
+	one, two := newRequestID(), newRequestID()
+	for _, c := range []struct {
+		sent, answered string
+		ok             bool
+	}{
+		{one, "cmpl-" + one, true}, {one, one, true}, {one, "chatcmpl-" + one + "-0", true}, {one, "", true}, {one, "cmpl-1234", true}, {"", "cmpl-" + two, true},
+		{one, "cmpl-" + two, false}, {one, two, false}, {one, "cmpl-" + one[:len(one)-1], false},
+	} {
+		if err := CheckID(c.sent, c.answered); (err == nil) != c.ok {
+			t.Errorf("sent %q, answered %q: %v", c.sent, c.answered, err)
+		}
+	}
+}

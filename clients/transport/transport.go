@@ -125,6 +125,7 @@ func (c *Client) Do(req *http.Request) (*http.Response, error) {
 	done := func() { total.Stop(); stop(nil); c.sem.Release(1) }
 	req = req.Clone(ctx)
 	req.Header.Set("User-Agent", "recpie")
+	req.Header.Set(idHeader, newRequestID())
 	if !c.s.Key.Empty() {
 		if c.s.KeyHeader == "Authorization" {
 			req.Header.Set("Authorization", "Bearer "+c.s.Key.Reveal())
@@ -137,6 +138,11 @@ func (c *Client) Do(req *http.Request) (*http.Response, error) {
 	resp, err := c.http.Do(req)
 	if err != nil {
 		err = causeOf(ctx, err)
+		done()
+		return nil, err
+	}
+	if err := CheckID(req.Header.Get(idHeader), resp.Header.Get(idHeader)); err != nil {
+		resp.Body.Close()
 		done()
 		return nil, err
 	}
@@ -250,6 +256,7 @@ type Reply struct {
 	Status int
 	Header http.Header
 	Body   []byte
+	SentID string // under which the request was sent, for CheckID
 }
 
 // once makes one attempt. Errors are classified.
@@ -294,7 +301,7 @@ func (c *Client) whole(ctx context.Context, call Call, resp *http.Response) erro
 	if resp.StatusCode >= 300 && resp.StatusCode < 400 && resp.StatusCode != http.StatusFound {
 		return fault.WithHint(fault.Newf(fault.Endpoint, call.Op, "HTTP %d: the server redirects", resp.StatusCode), "give the server's final address as base URL; a sign-in page before it redirects, too")
 	}
-	err = call.Check(&Reply{resp.StatusCode, resp.Header, body})
+	err = call.Check(&Reply{resp.StatusCode, resp.Header, body, RequestID(resp)})
 	if err == nil {
 		return nil
 	}

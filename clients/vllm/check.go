@@ -29,6 +29,9 @@ type completionAnswer struct {
 	} `json:"choices"`
 }
 
+func (a *chatAnswer) id() string       { return a.ID }
+func (a *completionAnswer) id() string { return a.ID }
+
 // chatResult checks a chat answer against its request and converts it.
 func chatResult(r *chatAnswer, p Params) (*Result, error) {
 	res := newResult(r.Model, r.Usage, r.PromptTokenIDs)

@@ -168,6 +168,11 @@ func decoder(op string, out any, check func() error) func(*transport.Reply) erro
 		if err := transport.Unmarshal(r.Body, out); err != nil {
 			return transport.Suspect(op, fmt.Errorf("the answer is not the JSON expected: %w", err))
 		}
+		if a, ok := out.(interface{ id() string }); ok {
+			if err := transport.CheckID(r.SentID, a.id()); err != nil {
+				return transport.Suspect(op, err)
+			}
+		}
 		if check != nil {
 			return transport.Suspect(op, check())
 		}

@@ -65,6 +65,7 @@ func (s strict) Do(req *http.Request) (*http.Response, error) {
 		return nil, fmt.Errorf("reading the answer: %w", err)
 	}
 	var r struct {
+		ID      string `json:"id"`
 		Choices []struct {
 			Index   *int `json:"index"`
 			Message struct {
@@ -74,6 +75,9 @@ func (s strict) Do(req *http.Request) (*http.Response, error) {
 	}
 	if err := transport.Unmarshal(body, &r); err != nil {
 		return nil, fmt.Errorf("the answer is not the JSON expected: %w", err)
+	}
+	if err := transport.CheckID(transport.RequestID(resp), r.ID); err != nil {
+		return nil, err
 	}
 	for _, ch := range r.Choices {
 		if ch.Index == nil || ch.Message.Content == nil {

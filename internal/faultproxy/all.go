@@ -32,7 +32,7 @@ func All() []Fault {
 		Refused(), ResetBeforeHeaders(), ResetAfterHeaders(), ResetMidBody(), HalfBody(), LengthTooLong(), LengthTooShort(), ChunkCut(), ChunkedEndMissing(),
 		SlowHeaders(time.Second), SlowBody(time.Second), Silent(), SilentMidBody(), TLSStall(),
 		Garbage(), HTML(), Truncated(), ByteOrderMark(), InvalidUTF8(), DuplicateKeys(), Nested(100_000),
-		FewerChoices(), MoreChoices(), DuplicateIndex(), MissingIndex(), NullContent(), FinishMissing(), FinishAbort(), LogprobsShort(), OtherModel(),
+		FewerChoices(), MoreChoices(), DuplicateIndex(), MissingIndex(), NullContent(), FinishMissing(), FinishAbort(), LogprobsShort(), OtherModel(), OtherRequest(),
 		HugeBody(gib, false), HugeBody(gib, true), GzipBomb(gib >> 20), HugeHeader(1 << 20), Redirects(),
 		Late(time.Hour), Twice(),
 	}

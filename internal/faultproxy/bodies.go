@@ -205,6 +205,23 @@ func OtherModel() Fault {
 	})
 }
 
+// OtherRequest answers under the id of another request, as the second of two answers on a connection would look to the request after it.
+// The request must have an X-Request-Id that the backend repeats.
+func OtherRequest() Fault {
+	f := broken("other request", func(x *exchange) {
+		id := []byte(x.r.Header.Get("X-Request-Id"))
+		other := bytes.Clone(id)
+		if n := len(other); n > 0 && other[n-1] == '0' {
+			other[n-1] = '1'
+		} else if n > 0 {
+			other[n-1] = '0'
+		}
+		x.say(bytes.Replace(x.answer().body.Bytes(), id, other, 1))
+	})
+	f.onlyChoices = true
+	return f
+}
+
 func with(c map[string]any, key string, value any) map[string]any {
 	out := map[string]any{}
 	for k, v := range c {

@@ -253,6 +253,24 @@ func TestStatuses(t *testing.T) {
 	}
 }
 
+func TestOtherRequest(t *testing.T) {
+	p := start(t)
+	must(t, p.Always(OtherRequest()))
+	for id, want := range map[string]string{"a-7": "chatcmpl-a-0", "a-0": "chatcmpl-a-1"} {
+		r, err := http.NewRequest("POST", p.URL()+"/v1/chat/completions", strings.NewReader(chat))
+		must(t, err)
+		r.Header.Set("X-Request-Id", id)
+		resp, err := client(5 * time.Second).Do(r)
+		must(t, err)
+		var m struct{ ID string }
+		err = json.NewDecoder(resp.Body).Decode(&m)
+		resp.Body.Close()
+		if m.ID != want || err != nil {
+			t.Errorf("%s: %+v, %v", id, m, err)
+		}
+	}
+}
+
 // Redirects go on for ever, whatever is decided about the requests that follow them.
 func TestRedirectsAreEndless(t *testing.T) {
 	p := start(t)

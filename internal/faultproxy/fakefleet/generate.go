@@ -68,7 +68,9 @@ func (s *Server) begin(w http.ResponseWriter, r *http.Request, p *openai.Samplin
 		j.weights = first8(sha256.Sum256(binary.LittleEndian.AppendUint64([]byte(root), weights)))
 	}
 	j.seed = mix(sum ^ j.weights)
-	j.id = strconv.FormatUint(j.seed, 16)
+	if j.id = r.Header.Get("X-Request-Id"); j.id == "" {
+		j.id = strconv.FormatUint(j.seed, 16)
+	}
 	set(&j.n, p.N)
 	set(&j.most, p.MaxTokens)
 	set(&j.min, p.MinTokens)

@@ -1,6 +1,6 @@
 // Package fakefleet is an inference server for tests and benchmarks: it speaks vLLM's API and answers by arithmetic. An answer depends
 // on nothing but the request, the served weights (a number) and, for an adapter, its path: the same request gives the same bytes from
-// every server, in every process, in any order. So a test can tell a lost, doubled, exchanged or stale answer from the right one.
+// every server, in every process, in any order (X-Request-Id, when sent, becomes part of the answer's id). So a test can tell a lost, doubled, exchanged or stale answer from the right one.
 //
 // The forms of answers and errors are those recorded from vLLM 0.32.0. Left out: stop strings, prompt_logprobs, suffix, sampling
 // parameters other than the lengths (they change the answer only by being part of the request).
