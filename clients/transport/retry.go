@@ -52,12 +52,18 @@ func (c *Client) Call(ctx context.Context, call Call) error {
 
 // Retry runs attempt by the rule of Call, for requests that another library builds and sends through Do.
 func (c *Client) Retry(ctx context.Context, op string, attempt func() error) error {
+	last := attempt()
+	if last == nil || c.s.Attempts == 1 || ctx.Err() != nil || !retryable(last) {
+		return last
+	}
 	exp := backoff.NewExponentialBackOff(backoff.WithInitialInterval(c.s.BackoffFirst), backoff.WithMaxInterval(c.s.BackoffMax),
 		backoff.WithMultiplier(2), backoff.WithMaxElapsedTime(0))
 	pause := &polite{BackOff: exp}
-	var last error
+	begun := false
 	err := backoff.Retry(func() error {
-		if last = attempt(); last == nil {
+		if !begun { // the attempt above was the first
+			begun = true
+		} else if last = attempt(); last == nil {
 			return nil
 		}
 		if ctx.Err() != nil || !retryable(last) {

@@ -117,13 +117,18 @@ func (c *Client) Close() { c.http.CloseIdleConnections() }
 // reading beyond the bound, or waiting too long for the next byte, fails. It makes a Client the HTTPDoer that go-openai asks for.
 // The caller closes the body.
 func (c *Client) Do(req *http.Request) (*http.Response, error) {
+	return c.do(req.Clone(req.Context()))
+}
+
+// do is Do for a request whose headers are ours to change.
+func (c *Client) do(req *http.Request) (*http.Response, error) {
 	if err := c.sem.Acquire(req.Context(), 1); err != nil {
 		return nil, err
 	}
 	ctx, stop := context.WithCancelCause(req.Context())
 	total := time.AfterFunc(c.s.Total, func() { stop(errTotal) })
 	done := func() { total.Stop(); stop(nil); c.sem.Release(1) }
-	req = req.Clone(ctx)
+	req = req.WithContext(ctx)
 	req.Header.Set("User-Agent", "recpie")
 	req.Header.Set(idHeader, newRequestID())
 	if !c.s.Key.Empty() {
@@ -281,7 +286,7 @@ func (c *Client) send(ctx context.Context, call Call) (*http.Response, error) {
 	if call.Accept != "" {
 		req.Header.Set("Accept", call.Accept)
 	}
-	resp, err := c.Do(req)
+	resp, err := c.do(req)
 	if err != nil {
 		return nil, c.Failed(ctx, call.Op, err)
 	}
@@ -294,7 +299,10 @@ func (c *Client) send(ctx context.Context, call Call) (*http.Response, error) {
 
 // whole reads an answer to its end and has it checked.
 func (c *Client) whole(ctx context.Context, call Call, resp *http.Response) error {
-	body, err := io.ReadAll(resp.Body)
+	var buf bytes.Buffer
+	buf.Grow(int(min(max(0, resp.ContentLength), 64<<10)) + bytes.MinRead) // what is announced may never come
+	_, err := buf.ReadFrom(resp.Body)
+	body := buf.Bytes()
 	if err != nil {
 		return c.Failed(ctx, call.Op, fmt.Errorf("reading the answer: %w", err))
 	}
