@@ -66,14 +66,14 @@ func files(t *testing.T) int {
 // TestFaultMatrix sends rows to four real servers behind proxies that spoil a fifth of all requests, each by another fault: every row
 // ends with the answer of a clean run, at 1.3 requests per row at most, and nothing is left behind.
 func TestFaultMatrix(t *testing.T) {
-	const n, workers, servers = 1500, 48, 4
+	const n, workers, servers = 2000, 64, 4
 	log.SetOutput(io.Discard) // net/http tells of each answer that nobody asked for
 	defer log.SetOutput(os.Stderr)
 	before := files(t)
 	var proxies []*faultproxy.Proxy
 	var eps []pool.Endpoint[*vllm.Client]
 	for i := range servers {
-		proxy, err := faultproxy.New(fakefleet.New(fakefleet.Config{Service: 10 * time.Millisecond}), uint64(i+1))
+		proxy, err := faultproxy.New(fakefleet.New(fakefleet.Config{Service: 40 * time.Millisecond}), uint64(i+1))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -203,7 +203,7 @@ func (c *core) mayRetry(ctx context.Context, avoid *endpoint, pauses int) error 
 	if !alone && pauses < 3 {
 		return nil
 	}
-	pause := min(2*time.Second, 25*time.Millisecond<<min(pauses, 10))
+	pause := min(2*time.Second, 25*time.Millisecond<<min(max(0, pauses-2), 10))
 	return sleep(ctx, time.Duration((0.5+rand.Float64())*float64(pause)))
 }
 

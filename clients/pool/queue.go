@@ -124,7 +124,7 @@ func (c *core) next(e *endpoint, v survey, now time.Time) *list.Element {
 		if w.epoch != c.epoch {
 			w.home, w.epoch = c.home(w.key, now), c.epoch
 		}
-		if w.home == nil || w.home == e {
+		if w.home == nil || w.home == e || w.home == w.avoid { // the last must not wait for the turn of a home that it avoids
 			if first != nil {
 				first.Value.(*waiter).passed++
 			}

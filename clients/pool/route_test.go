@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"pgregory.net/rapid"
+
+	"recpie/internal/fault"
 )
 
 // In flight never exceeds the limit, whatever the servers do.
@@ -105,6 +107,35 @@ func TestSticky(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A call that failed at its home does not wait for it: not even when home has room and nothing else happens.
+func TestHomeThatFailedIsNotWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		all := servers(2, 50*time.Millisecond)
+		p := over(t, Settings{MaxInFlight: 1}, false, all)
+		defer p.Close()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		for i := range 20 {
+			var wg sync.WaitGroup
+			for range 3 {
+				wg.Go(func() {
+					tries := 0
+					err := p.Do(ctx, Call{Key: fmt.Sprint(i)}, func(ctx context.Context, s *server) error {
+						if tries++; tries == 1 {
+							return errors.Join(s.call(ctx), &fault.Error{Class: fault.Endpoint, Op: "reset"})
+						}
+						return s.call(ctx)
+					})
+					if err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			wg.Wait()
+		}
+	})
 }
 
 // One key's burst spills, and a server that others keep busy is left alone by its own metrics.
