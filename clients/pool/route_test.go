@@ -109,31 +109,37 @@ func TestSticky(t *testing.T) {
 	}
 }
 
-// A call that failed at its home does not wait for it: not even when home has room and nothing else happens.
+// A call that failed at its home takes the next place elsewhere, although home has room.
 func TestHomeThatFailedIsNotWaitedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		all := servers(2, 50*time.Millisecond)
+		all := servers(2, time.Second)
 		p := over(t, Settings{MaxInFlight: 1}, false, all)
 		defer p.Close()
+		keyOf := func(s *server) string {
+			for i := 0; ; i++ {
+				if k := fmt.Sprint(i); p.core.home(hash(k), time.Now()).name == s.name {
+					return k
+				}
+			}
+		}
+		busy := make(chan error)
+		go func() { busy <- do(t.Context(), p, keyOf(all[1])) }()
+		synctest.Wait()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		for i := range 20 {
-			var wg sync.WaitGroup
-			for range 3 {
-				wg.Go(func() {
-					tries := 0
-					err := p.Do(ctx, Call{Key: fmt.Sprint(i)}, func(ctx context.Context, s *server) error {
-						if tries++; tries == 1 {
-							return errors.Join(s.call(ctx), &fault.Error{Class: fault.Endpoint, Op: "reset"})
-						}
-						return s.call(ctx)
-					})
-					if err != nil {
-						t.Error(err)
-					}
-				})
+		begun, failed := time.Now(), false
+		err := p.Do(ctx, Call{Key: keyOf(all[0])}, func(ctx context.Context, s *server) error {
+			if !failed {
+				failed = true
+				return fault.Newf(fault.Endpoint, "op", "reset")
 			}
-			wg.Wait()
+			return s.call(ctx)
+		})
+		if d := time.Since(begun); err != nil || d != 2*time.Second || all[1].served.Load() != 2 {
+			t.Errorf("after %v: %v", d, err)
+		}
+		if err := <-busy; err != nil {
+			t.Error(err)
 		}
 	})
 }
