@@ -47,7 +47,11 @@ func (db *DB) put(s session, o *outcome, complete bool) error {
 	}
 	n, err := s.exec(o.ctx, `UPDATE recpie_chunk SET state = 2, ok = $1, dead = $2, tokens = $3, finished = $4 WHERE key = $5`+fence,
 		ok, dead, tokens, time.Now().UnixMilli(), o.job.Args.Key, len(o.rows))
-	if err != nil || n == 0 {
+	if err != nil {
+		return err
+	}
+	if n == 0 { // done by another, or else smaller than what was answered
+		_, err := s.exec(o.ctx, `UPDATE recpie_chunk SET state = 0 WHERE key = $1 AND state = 1`, o.job.Args.Key)
 		return err
 	}
 	o.won = true
@@ -125,46 +129,58 @@ const groupSize = 16
 type committer struct {
 	db      *DB
 	waiting chan *outcome
+	quit    chan struct{}
 	ended   chan struct{}
 }
 
 func newCommitter(db *DB) *committer {
-	c := &committer{db: db, waiting: make(chan *outcome, groupSize), ended: make(chan struct{})}
+	c := &committer{db: db, waiting: make(chan *outcome), quit: make(chan struct{}), ended: make(chan struct{})}
 	go c.run()
 	return c
 }
 
 func (c *committer) run() {
 	defer close(c.ended)
-	for first := range c.waiting {
-		group := []*outcome{first}
-	gather:
-		for len(group) < groupSize {
-			select {
-			case o, open := <-c.waiting:
-				if !open {
-					break gather
-				}
-				group = append(group, o)
-			default:
-				break gather
+	for {
+		select {
+		case <-c.quit:
+			return
+		case first := <-c.waiting:
+			group := c.gather(first)
+			for i, err := range c.db.storeAll(group) {
+				group[i].stored <- failed("store results", err)
 			}
 		}
-		for i, err := range c.db.storeAll(group) {
-			group[i].stored <- failed("store results", err)
+	}
+}
+
+// gather takes what is waiting beside the first.
+func (c *committer) gather(first *outcome) []*outcome {
+	group := []*outcome{first}
+	for len(group) < groupSize {
+		select {
+		case o := <-c.waiting:
+			group = append(group, o)
+		default:
+			return group
 		}
 	}
+	return group
 }
 
 // store hands an outcome over and waits until it is durable.
 func (c *committer) store(o *outcome) error {
 	o.stored = make(chan error, 1)
-	c.waiting <- o
-	return <-o.stored
+	select {
+	case c.waiting <- o:
+		return <-o.stored
+	case <-c.ended: // a handler that outlived even the end of its context
+		return fault.Newf(fault.Transient, "queue: store results", "the process is stopping")
+	}
 }
 
-// close stores what is waiting and ends. No worker may call store any more.
+// close ends the committer when it has stored what it holds.
 func (c *committer) close() {
-	close(c.waiting)
+	close(c.quit)
 	<-c.ended
 }

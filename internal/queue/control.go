@@ -151,13 +151,13 @@ func (db *DB) append(ctx context.Context, s session, b Batch, rows []Input) erro
 
 // Counts of a batch, in rows.
 type Counts struct {
-	Rows   int64 // planned
-	OK     int64 // ended with a text, reused ones included
-	Reused int64 // copied while planning
-	Dead   int64 // ended as dead letters
-	Queued int64 // in jobs, running or waiting
-	Tokens int64 // generated for this batch
-	Recent int64 // ended within the last minute
+	Rows   int64   // planned
+	OK     int64   // ended with a text, reused ones included
+	Reused int64   // copied while planning
+	Dead   int64   // ended as dead letters
+	Queued int64   // in jobs, running or waiting
+	Tokens int64   // generated for this batch
+	Rate   float64 // rows per second within the last minute, of all processes
 }
 
 // Status is a batch and how far it is.
@@ -169,12 +169,12 @@ type Status struct {
 // Left is how many rows have not ended.
 func (c Counts) Left() int64 { return c.Rows - c.OK - c.Dead }
 
-// Remaining estimates the time to the end from the rows of the last minute, 0 when that says nothing.
+// Remaining estimates the time to the end from the rate, 0 when nothing has ended lately.
 func (c Counts) Remaining() time.Duration {
-	if c.Recent == 0 {
+	if c.Rate == 0 {
 		return 0
 	}
-	return time.Duration(float64(c.Left()) / float64(c.Recent) * float64(time.Minute))
+	return time.Duration(float64(c.Left()) / c.Rate * float64(time.Second))
 }
 
 // Status returns how far the batch is.
@@ -192,11 +192,17 @@ func (db *DB) Status(ctx context.Context, b Batch) (Status, error) {
 
 func (db *DB) counts(ctx context.Context, batch int64) (c Counts, err error) {
 	lo, hi := span(batch)
+	now := time.Now()
+	var recent, first int64
 	err = one(ctx, db.b.reader(), `SELECT CAST(COALESCE(SUM(row_count), 0) AS BIGINT), CAST(COALESCE(SUM(ok), 0) AS BIGINT),
 		CAST(COALESCE(SUM(CASE WHEN state = 3 THEN ok ELSE 0 END), 0) AS BIGINT), CAST(COALESCE(SUM(dead), 0) AS BIGINT),
 		CAST(COALESCE(SUM(CASE WHEN state = 1 THEN row_count ELSE 0 END), 0) AS BIGINT), CAST(COALESCE(SUM(tokens), 0) AS BIGINT),
-		CAST(COALESCE(SUM(CASE WHEN state = 2 AND finished > $3 THEN ok + dead ELSE 0 END), 0) AS BIGINT)
-		FROM recpie_chunk WHERE key BETWEEN $1 AND $2`, []any{lo, hi, time.Now().Add(-time.Minute).UnixMilli()},
-		&c.Rows, &c.OK, &c.Reused, &c.Dead, &c.Queued, &c.Tokens, &c.Recent)
+		CAST(COALESCE(SUM(CASE WHEN state = 2 AND finished > $3 THEN ok + dead ELSE 0 END), 0) AS BIGINT),
+		COALESCE(MIN(CASE WHEN state = 2 AND finished > $3 THEN finished END), 0)
+		FROM recpie_chunk WHERE key BETWEEN $1 AND $2`, []any{lo, hi, now.Add(-time.Minute).UnixMilli()},
+		&c.Rows, &c.OK, &c.Reused, &c.Dead, &c.Queued, &c.Tokens, &recent, &first)
+	if recent > 0 {
+		c.Rate = float64(recent) / max(now.Sub(time.UnixMilli(first)), time.Second).Seconds()
+	}
 	return c, err
 }

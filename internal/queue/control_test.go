@@ -242,6 +242,37 @@ func TestPurge(t *testing.T) {
 	})
 }
 
+// A row that is purged while its chunk is being answered is not stored.
+func TestPurgeOfAChunkInFlight(t *testing.T) {
+	backends(t, func(t *testing.T, dsn string) {
+		db := open(t, dsn)
+		b := plan(t, db, Spec{Name: "b", ChunkRows: 16}, 32, "s")
+		match := func(_ Batch, r Input) bool { return r.Row == 3 }
+		var once sync.Once
+		err := work(t, db, b, handlerFunc(func(ctx context.Context, b Batch, rows []Input) ([]Result, error) {
+			var n int
+			var err error
+			if rows[0].Row == 0 {
+				once.Do(func() { n, err = db.Purge(ctx, match) })
+			}
+			if err != nil || n > 1 {
+				return nil, fmt.Errorf("%d rows were purged, %w", n, err)
+			}
+			return fake(ctx, b, rows)
+		}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		same(t, export(t, db.Results(t.Context(), b)), expected(t, func(yield func(Input, error) bool) {
+			for r := range inputs(32, "s") {
+				if !match(b, r) && !yield(r, nil) {
+					return
+				}
+			}
+		}))
+	})
+}
+
 // Results come as chunks complete, each once.
 func TestFollow(t *testing.T) {
 	backends(t, func(t *testing.T, dsn string) {

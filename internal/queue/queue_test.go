@@ -157,7 +157,7 @@ func TestBatchRunsToItsEnd(t *testing.T) {
 		}
 		same(t, export(t, db.Results(t.Context(), b)), expected(t, inputs(1000, "s")))
 		s, err := db.Status(t.Context(), b)
-		if err != nil || s.State != Done || s.OK != 980 || s.Dead != 20 || s.Left() != 0 || s.Recent != 1000 || stored.Load() != 1000 {
+		if err != nil || s.State != Done || s.OK != 980 || s.Dead != 20 || s.Left() != 0 || s.Rate <= 0 || s.Rate > 1000 || s.Remaining() != 0 || stored.Load() != 1000 {
 			t.Errorf("status %+v, %v; %d rows were reported", s, err, stored.Load())
 		}
 		dead := 0

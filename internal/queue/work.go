@@ -15,12 +15,12 @@ import (
 
 // WorkOptions says how this process works.
 type WorkOptions struct {
-	Batch        int64         // 0: all batches, those of the best priority first, until the context ends
-	Workers      int           // chunks in flight at once, default 1
-	Handler      Handler       // does the work
-	ChunkTimeout time.Duration // default 1h: a chunk that takes longer is cancelled and tried again
-	Grace        time.Duration // default 30s: how long chunks in flight may take when the process is to stop
-	Stored       func(b Batch, results []Result)
+	Batch        int64                           // 0: all batches, those of the best priority first, until the context ends
+	Workers      int                             // chunks in flight at once, default 1
+	Handler      Handler                         // does the work
+	ChunkTimeout time.Duration                   // default 1h: a chunk that takes longer is cancelled and tried again
+	Grace        time.Duration                   // default 30s: how long chunks in flight may take when the process is to stop
+	Stored       func(b Batch, results []Result) // told of each chunk that this process has stored, from many goroutines; may be nil
 	Logger       *slog.Logger
 }
 
@@ -70,33 +70,39 @@ func (db *DB) Work(ctx context.Context, o WorkOptions) error {
 		defer c.close()
 		store = c.store
 	}
-	var since time.Time // of the database being away
+	var away time.Time // since when the database is
 	for {
 		b, err := db.next(ctx, o)
-		if err == nil {
+		chosen := err == nil
+		if chosen {
 			err = db.run(ctx, b, o, store)
 		}
 		switch {
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
-		case errors.Is(err, errLost), fault.ClassOf(err) == fault.Transient && err != nil:
-			if since.IsZero() {
-				since = time.Now()
+		case errors.Is(err, errLost), err != nil && fault.ClassOf(failedBut(errNoRow, op, err)) == fault.Transient:
+			if away.IsZero() {
+				away = time.Now()
 			}
-			if time.Since(since) > patience {
+			if time.Since(away) > patience {
 				return failed(op, err)
 			}
 			o.Logger.Warn("the database is away", slog.Any("error", err))
 		case o.Batch != 0:
 			return failed(op, err)
-		case err != nil && !errors.Is(err, errSwitch) && !errors.Is(err, errNoRow):
-			o.Logger.Warn("batch stopped", slog.String("batch", b.Name), slog.Any("error", err))
-			since = time.Time{}
+		case err == nil, errors.Is(err, errSwitch):
+			away = time.Time{}
+			continue
+		case errors.Is(err, errNoRow):
+			away = time.Time{}
+		case !chosen:
+			return err
 		default:
-			since = time.Time{}
-			if err == nil || errors.Is(err, errSwitch) {
-				continue
+			if now, e := lookup(ctx, db.b.reader(), `id = $1`, b.ID); e != nil || now.State == Running {
+				return failed(op, err) // it was not the batch that stopped
 			}
+			o.Logger.Warn("batch stopped", slog.String("batch", b.Name), slog.Any("error", err))
+			away = time.Time{}
 		}
 		select {
 		case <-ctx.Done():
