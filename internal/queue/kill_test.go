@@ -116,8 +116,21 @@ const (
 	longRows   = groupRows + 1200 // planned in two groups
 )
 
-// places to die at, beside random moments.
-var places = []string{"queue-planned:1", "queue-planned:2", "queue-dispatched:1", "queue-before-commit", "queue-in-commit", "queue-after-commit", "queue-sealed:1", "queue-sealed:2"}
+// placeOf chooses a place to die at for the n-th process of a batch: while it is planned first, where answers are stored, and at its
+// end, when the identity index is written. "" stands for a random moment.
+func placeOf(rng *rand.Rand, n int) string {
+	switch {
+	case n == 0:
+		return fmt.Sprint("queue-planned:", 1+rng.IntN(2))
+	case n == 1:
+		return "queue-dispatched:1"
+	case n >= 10:
+		return fmt.Sprint("queue-sealed:", 1+rng.IntN(2))
+	case n%2 == 0:
+		return ""
+	}
+	return fmt.Sprint([]string{"queue-before-commit", "queue-in-commit", "queue-after-commit"}[rng.IntN(3)], ":", 1+rng.IntN(20))
+}
 
 // report is what a trial saw.
 type report struct{ kills, batches, resent int }
@@ -156,13 +169,10 @@ func (tr trial) alone(rng *rand.Rand, c childConfig, r *report) error {
 	for n := 0; ; n++ {
 		place, after := "", tr.limit
 		if r.kills < tr.kills && n < 12 {
-			c.Delay = 30 * time.Millisecond
-			if place = places[rng.IntN(len(places))]; rng.IntN(2) == 0 {
-				place, after = "", 150*time.Millisecond+time.Duration(rng.Int64N(int64(700*time.Millisecond)))
-			} else if !strings.Contains(place, ":") {
-				place += fmt.Sprint(":", 1+rng.IntN(30))
+			if place = placeOf(rng, n); place == "" {
+				after = 150*time.Millisecond + time.Duration(rng.Int64N(int64(700*time.Millisecond)))
 			}
-			if strings.HasPrefix(place, "queue-sealed") {
+			if c.Delay = 30 * time.Millisecond; n >= 10 {
 				c.Delay = 0
 			}
 		} else {
@@ -201,9 +211,7 @@ func (tr trial) together(rng *rand.Rand, c childConfig, r *report) error {
 		c.Plans = n == 0
 		place := ""
 		if rng.IntN(2) == 0 && r.kills < tr.kills {
-			if place = places[rng.IntN(len(places))]; !strings.Contains(place, ":") {
-				place += fmt.Sprint(":", 1+rng.IntN(30))
-			}
+			place = placeOf(rng, rng.IntN(11))
 		}
 		p := tr.start(ctx, c, place)
 		running[n] = p
