@@ -56,7 +56,7 @@ func (db *DB) resolve(ctx context.Context, group []Input) (found []reused, todo 
 // touch a page of their own and halve the speed of everything.
 const (
 	sealRows  = 128 << 10 // rows worth the walk through the index
-	sealSlice = 4096      // entries of one transaction, so that results do not wait long
+	sealSlice = 16 << 10  // entries of one transaction, so that results do not wait long
 )
 
 // sealAll brings the index up to date for every batch.
@@ -125,24 +125,39 @@ func (db *DB) sealable(ctx context.Context, batch, from, until int64) (part, row
 // errEnough ends an iteration early.
 var errEnough = errors.New("enough")
 
+// sealRange indexes the chunks from ≤ number < until. The identities are read from the inputs, which are packed densely,
+// and not from the results, which are not.
 func (db *DB) sealRange(ctx context.Context, batch, from, until int64) error {
+	lo, hi := keyOf(batch, from), keyOf(batch, until)
 	var first, last int64
-	err := one(ctx, db.b.reader(), `SELECT COALESCE(MIN(first_row), 0), COALESCE(MAX(last_row), 0) FROM recpie_chunk WHERE key >= $1 AND key < $2`,
-		[]any{keyOf(batch, from), keyOf(batch, until)}, &first, &last)
+	err := one(ctx, db.b.reader(), `SELECT COALESCE(MIN(first_row), 0), COALESCE(MAX(last_row), 0) FROM recpie_chunk WHERE key >= $1 AND key < $2`, []any{lo, hi}, &first, &last)
+	if err != nil {
+		return err
+	}
+	dead := map[int64]bool{}
+	err = each(ctx, db.b.reader(), `SELECT key FROM recpie_result WHERE reason IS NOT NULL AND key BETWEEN $1 AND $2`, []any{keyOf(batch, first), keyOf(batch, last)}, func(c cursor) error {
+		var key int64
+		err := c.Scan(&key)
+		dead[key] = true
+		return err
+	})
 	if err != nil {
 		return err
 	}
 	var pairs [][2]int64
-	err = each(ctx, db.b.reader(), `SELECT key, identity FROM recpie_result WHERE key BETWEEN $1 AND $2 AND chunk >= $3 AND chunk < $4 AND reason IS NULL`,
-		[]any{keyOf(batch, first), keyOf(batch, last), keyOf(batch, from), keyOf(batch, until)}, func(c cursor) error {
-			var key int64
-			var identity []byte
-			if err := c.Scan(&key, &identity); err != nil {
-				return err
+	err = each(ctx, db.b.reader(), `SELECT data FROM recpie_input WHERE key >= $1 AND key < $2 ORDER BY key`, []any{lo, hi}, func(c cursor) error {
+		var data []byte
+		if err := c.Scan(&data); err != nil {
+			return err
+		}
+		rows, err := unpack(data)
+		for _, r := range rows {
+			if key := keyOf(batch, r.Row); !dead[key] {
+				pairs = append(pairs, [2]int64{hashOf(r.Identity[:]), key})
 			}
-			pairs = append(pairs, [2]int64{hashOf(identity), key})
-			return nil
-		})
+		}
+		return err
+	})
 	if err != nil {
 		return err
 	}
