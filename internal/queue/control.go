@@ -157,7 +157,8 @@ type Counts struct {
 	Dead   int64   // ended as dead letters
 	Queued int64   // in jobs, running or waiting
 	Tokens int64   // generated for this batch
-	Rate   float64 // rows per second within the last minute, of all processes
+	Recent int64   // ended within the last minute, in all processes
+	Rate   float64 // rows per second within the last minute
 }
 
 // Status is a batch and how far it is.
@@ -193,16 +194,16 @@ func (db *DB) Status(ctx context.Context, b Batch) (Status, error) {
 func (db *DB) counts(ctx context.Context, batch int64) (c Counts, err error) {
 	lo, hi := span(batch)
 	now := time.Now()
-	var recent, first int64
+	var first int64
 	err = one(ctx, db.b.reader(), `SELECT CAST(COALESCE(SUM(row_count), 0) AS BIGINT), CAST(COALESCE(SUM(ok), 0) AS BIGINT),
 		CAST(COALESCE(SUM(CASE WHEN state = 3 THEN ok ELSE 0 END), 0) AS BIGINT), CAST(COALESCE(SUM(dead), 0) AS BIGINT),
 		CAST(COALESCE(SUM(CASE WHEN state = 1 THEN row_count ELSE 0 END), 0) AS BIGINT), CAST(COALESCE(SUM(tokens), 0) AS BIGINT),
 		CAST(COALESCE(SUM(CASE WHEN state = 2 AND finished > $3 THEN ok + dead ELSE 0 END), 0) AS BIGINT),
 		COALESCE(MIN(CASE WHEN state = 2 AND finished > $3 THEN finished END), 0)
 		FROM recpie_chunk WHERE key BETWEEN $1 AND $2`, []any{lo, hi, now.Add(-time.Minute).UnixMilli()},
-		&c.Rows, &c.OK, &c.Reused, &c.Dead, &c.Queued, &c.Tokens, &recent, &first)
-	if recent > 0 {
-		c.Rate = float64(recent) / max(now.Sub(time.UnixMilli(first)), time.Second).Seconds()
+		&c.Rows, &c.OK, &c.Reused, &c.Dead, &c.Queued, &c.Tokens, &c.Recent, &first)
+	if c.Recent > 0 {
+		c.Rate = float64(c.Recent) / max(now.Sub(time.UnixMilli(first)), time.Second).Seconds()
 	}
 	return c, err
 }
