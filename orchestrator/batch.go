@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"iter"
+	"math"
 
 	"golang.org/x/sync/errgroup"
 
@@ -39,13 +40,16 @@ type Batch struct {
 }
 
 // Inputs renders the prompt of every ask, which gives its row the identity by which answers are reused, and keeps of it what finds it
-// again: record and polarity.
+// again: record, polarity and user.
 func (b *Batch) Inputs(asks iter.Seq[Ask]) iter.Seq2[queue.Input, error] {
 	return func(yield func(queue.Input, error) bool) {
 		row := int64(0)
 		for a := range asks {
 			q, err := b.question(a.Record, a.Polarity, b.Author)
-			in := queue.Input{Row: row, Identity: q.identity, Data: binary.AppendUvarint(nil, uint64(a.Record)<<1|uint64(a.Polarity))}
+			in := queue.Input{Row: row, Identity: q.identity}
+			if err == nil {
+				in.Data = encodeAsk(a, b.Work.Data.Users[b.Work.Data.Records[a.Record].User])
+			}
 			if !yield(in, err) || err != nil {
 				return
 			}
@@ -54,17 +58,36 @@ func (b *Batch) Inputs(asks iter.Seq[Ask]) iter.Seq2[queue.Input, error] {
 	}
 }
 
+// encodeAsk keeps the user's id beside the numbers, so that a person's rows are found without the data.
+func encodeAsk(a Ask, user string) []byte {
+	return append(binary.AppendUvarint(nil, uint64(a.Record)<<1|uint64(a.Polarity)), user...)
+}
+
+func decodeAsk(data []byte) (a Ask, user string, ok bool) {
+	code, n := binary.Uvarint(data)
+	if n <= 0 || code>>1 > math.MaxInt32 {
+		return a, "", false
+	}
+	return Ask{int32(code >> 1), prompts.Polarity(code & 1)}, string(data[n:]), true
+}
+
+// OfUser tells whether a row of a batch of explanations is about a user.
+func OfUser(row queue.Input, user string) bool {
+	_, id, ok := decodeAsk(row.Data)
+	return ok && id == user
+}
+
 // Do answers a chunk of rows, all at once: the pool of servers limits what is in flight.
 func (b *Batch) Do(ctx context.Context, _ queue.Batch, rows []queue.Input) ([]queue.Result, error) {
 	out := make([]queue.Result, len(rows))
 	g, gctx := errgroup.WithContext(ctx)
 	for i, row := range rows {
 		g.Go(func() error {
-			code, n := binary.Uvarint(row.Data)
-			if n != len(row.Data) || code>>1 >= uint64(len(b.Work.Data.Records)) {
+			ask, _, ok := decodeAsk(row.Data)
+			if !ok || int(ask.Record) >= len(b.Work.Data.Records) {
 				return fault.Newf(fault.Fatal, "explain", "row %d names no record of the data", row.Row)
 			}
-			q, err := b.question(int32(code>>1), prompts.Polarity(code&1), b.Author)
+			q, err := b.question(ask.Record, ask.Polarity, b.Author)
 			if err != nil {
 				return err
 			}

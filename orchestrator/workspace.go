@@ -43,6 +43,7 @@ type DataSettings struct {
 	Seed        int64
 	Prompts     prompts.Settings
 	Quarantine  string // file for broken rows, "" for none
+	TextOnly    bool   // prompts only: the networks' biases and features are left out
 }
 
 // Prepare reads the data, splits it, and computes for both sides what prompts and networks need.
@@ -66,8 +67,10 @@ func PrepareData(ctx context.Context, ds *dataset.Dataset, report *dataset.Repor
 	}
 	w.Train.View, w.Final.View = w.Split.TrainView(ds), w.Split.FinalView(ds)
 	// Statistics and their regularisers come from the records of all users; the sample says whose records are explained and judged.
-	if w.Regularisers, err = bias.Choose(w.Train.View, split.Val); err != nil {
-		return nil, err
+	if !s.TextOnly {
+		if w.Regularisers, err = bias.Choose(w.Train.View, split.Val); err != nil {
+			return nil, err
+		}
 	}
 	var g errgroup.Group
 	for _, side := range []*Side{&w.Train, &w.Final} {
@@ -82,6 +85,9 @@ func PrepareData(ctx context.Context, ds *dataset.Dataset, report *dataset.Repor
 	if err := g.Wait(); err != nil {
 		return nil, err
 	}
+	if s.TextOnly {
+		return w, nil
+	}
 	for _, side := range []*Side{&w.Train, &w.Final} { // one after the other: each of them uses all cores
 		if side.Net, err = recommender.NewData(ctx, side.View, w.Regularisers, s.Seed); err != nil {
 			return nil, err
@@ -90,8 +96,11 @@ func PrepareData(ctx context.Context, ds *dataset.Dataset, report *dataset.Repor
 	return w, nil
 }
 
-// SideOf returns the side that explanations of rec are written from.
+// SideOf returns the side that explanations of rec are written from: those of test records and of candidates from Final.
 func (w *Workspace) SideOf(rec int32) *Side {
+	if int(rec) >= w.Data.Rated() {
+		return &w.Final
+	}
 	if _, test := slices.BinarySearch(w.Split.Test, rec); test {
 		return &w.Final
 	}
