@@ -5,7 +5,7 @@ SHELL := /bin/bash
 ENV   := scripts/with-env
 GOFILES = $(shell git ls-files -co --exclude-standard '*.go')
 
-.PHONY: help setup build quickstart quickstart-seeds test test-crash test-sdk test-vllm nightly lint bench clean
+.PHONY: help setup build quickstart quickstart-seeds test test-crash test-postgres test-sdk test-vllm nightly lint bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -29,6 +29,9 @@ test: setup ## all fast tests
 test-crash: setup ## runs killed at every failpoint and at random moments end as unbroken ones
 	@RECPIE_CRASH=1 $(ENV) go test ./cmd/recpie -run 'Kill|Interrupt' -timeout 30m -v
 
+test-postgres: ## the batch engine on PostgreSQL; killed many times on both databases
+	@RECPIE_CRASH=1 scripts/peers/postgres.sh go test ./internal/queue -count 1 -timeout 30m
+
 test-sdk: setup ## the official SDK of the training API against our server
 	@scripts/peers/sdk.sh
 
@@ -41,6 +44,8 @@ nightly: build ## the long suites: real data sets, five seeds
 
 bench: setup ## benchmarks beside their peers (bench/)
 	@$(ENV) go test ./internal/lm ./internal/tokenizer -run xxx -bench . -benchtime 3x
+	@go run ./bench/queue -db "$$(mktemp -d)/bench.db" -rows 300000
+	@bench/client/setup.sh && go run ./bench/client -python $${RECPIE_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/recpie}/bench-client-venv/bin/python
 	@bench/torch/setup.sh && $(ENV) go run ./bench/torch -python $${RECPIE_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/recpie}/bench-venv/bin/python
 
 lint: setup ## gofmt, go vet, staticcheck
