@@ -27,7 +27,7 @@ import (
 type explaining struct {
 	input, format, out, outFormat string
 	rows, dryRun, planOnly        bool
-	db, name, progress            string
+	db, name, progress, ui        string
 	chunk, priority               int
 	errorRate                     float64
 	deadline                      time.Duration
@@ -67,6 +67,7 @@ RECPIE_DATABASE_URL_FILE names) leads to; there, 'recpie worker' on any machine 
 	p := cmd.PersistentFlags()
 	p.StringVar(&f.db, "db", "", "SQLite file of batches (default batches.db in the run directory)")
 	p.StringVar(&f.name, "name", "", "name of the batch (default: that of the run directory)")
+	fl.StringVar(&f.ui, "ui", "", "show River's web interface at this address while working, as 127.0.0.1:8088; off loopback only with "+tokenVariable)
 	fl.StringVar(&f.progress, "progress", "text", "text, or json for one line of counts per second on standard error")
 	cmd.AddCommand(a.batchCmds(&f)...)
 	return cmd
@@ -140,6 +141,14 @@ func (a *app) explain(cmd *cobra.Command, f explaining) error {
 		return a.print(cmd.OutOrStdout(), countsOf(s), func(w io.Writer) {
 			fmt.Fprintf(w, "batch %s: %d rows, %d of them known already\nstart 'recpie worker' where the servers can be reached\n", name, s.Rows, s.Reused)
 		})
+	}
+	if f.ui != "" {
+		at, stop, err := serveUI(ctx, db, f.ui)
+		if err != nil {
+			return err
+		}
+		defer stop()
+		show.Printf("jobs: %s", at)
 	}
 	if err := f.work(ctx, cmd, db, t, b, show); err != nil {
 		return err

@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"log"
 	"os"
 	"os/signal"
 	"syscall"
@@ -25,6 +27,7 @@ var errInterrupted = errors.New("interrupted")
 
 func main() {
 	reexec.Ensure() // OMP_WAIT_POLICY must stand before libtorch's threads start
+	log.SetOutput(io.Discard) // net/http writes what a broken server sent to it: untrusted text, which errors carry where it matters
 	os.Exit(run(os.Args[1:]))
 }
 

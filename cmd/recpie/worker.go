@@ -19,7 +19,7 @@ import (
 )
 
 func (a *app) workerCmd() *cobra.Command {
-	var file string
+	var file, ui string
 	var count int
 	cmd := &cobra.Command{
 		Use: "worker", Short: "Work on the batches of a database until stopped", Args: cobra.NoArgs,
@@ -29,7 +29,7 @@ servers come out of the environment variables that a batch names. Start as many 
 chunks of one that dies are taken over within seconds. An address is never given as an argument, where others could read it.`,
 		Example: `  export RECPIE_DATABASE_URL_FILE=/run/secrets/recpie-database
   recpie worker
-  recpie worker --workers 8`,
+  recpie worker --workers 8 --ui 127.0.0.1:8088`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx := cmd.Context()
 			if _, err := a.load(); err != nil {
@@ -53,6 +53,14 @@ chunks of one that dies are taken over within seconds. An address is never given
 			h := &joiner{db: db, show: show, tasks: map[int64]*joined{}}
 			defer h.close()
 			log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
+			if ui != "" {
+				at, stop, err := serveUI(ctx, db, ui)
+				if err != nil {
+					return err
+				}
+				defer stop()
+				log.Info("jobs", slog.String("at", at))
+			}
 			log.Info("worker started")
 			err = db.Work(ctx, queue.WorkOptions{Workers: count, Handler: h, Logger: log})
 			if ctx.Err() != nil {
@@ -63,6 +71,7 @@ chunks of one that dies are taken over within seconds. An address is never given
 		},
 	}
 	cmd.Flags().StringVar(&file, "db", "", "SQLite file of batches, where no database is named in the environment")
+	cmd.Flags().StringVar(&ui, "ui", "", "show River's web interface at this address, as 127.0.0.1:8088; off loopback only with "+tokenVariable)
 	cmd.Flags().IntVar(&count, "workers", 4, "chunks in flight at once")
 	return cmd
 }
