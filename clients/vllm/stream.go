@@ -33,7 +33,7 @@ type streamRequest struct {
 type chatChunk struct {
 	Model   string `json:"model"`
 	Choices []struct {
-		Index int `json:"index"`
+		Index *int `json:"index"` // nil: missing, which is not choice 0
 		Delta struct {
 			Role    string `json:"role"`
 			Content string `json:"content"`
@@ -118,7 +118,7 @@ func (a *assembly) add(op string, data []byte, at time.Time, each func(Delta)) e
 	return nil
 }
 
-func (a *assembly) merge(ch *chatChunk, at time.Time, each func(Delta)) error {
+func (a *assembly) merge(ch *chatChunk, when time.Time, each func(Delta)) error {
 	switch {
 	case a.res.Model == "":
 		a.res.Model = ch.Model
@@ -132,24 +132,28 @@ func (a *assembly) merge(ch *chatChunk, at time.Time, each func(Delta)) error {
 		a.res.PromptTokens, a.res.CompletionTokens = u.PromptTokens, u.CompletionTokens
 	}
 	for _, d := range ch.Choices {
-		if d.Index < 0 || d.Index >= len(a.res.Choices) {
-			return fmt.Errorf("a piece of choice %d where %d were asked for", d.Index, len(a.res.Choices))
+		if d.Index == nil {
+			return errNoIndex
 		}
-		c := &a.res.Choices[d.Index]
+		at := *d.Index
+		if at < 0 || at >= len(a.res.Choices) {
+			return fmt.Errorf("a piece of choice %d where %d were asked for", at, len(a.res.Choices))
+		}
+		c := &a.res.Choices[at]
 		if c.FinishReason != "" {
 			if d.Delta.Content != "" || d.TokenIDs != nil || d.FinishReason != nil {
-				return fmt.Errorf("choice %d goes on after its end", d.Index)
+				return fmt.Errorf("choice %d goes on after its end", at)
 			}
 			continue
 		}
 		c.FinishReason = deref(d.FinishReason)
-		a.text[d.Index] = append(a.text[d.Index], d.Delta.Content...)
+		a.text[at] = append(a.text[at], d.Delta.Content...)
 		if c.FinishReason != "" {
-			c.Text = string(a.text[d.Index])
+			c.Text = string(a.text[at])
 		}
 		if d.TokenIDs != nil {
 			if c.TokenIDs = append(c.TokenIDs, d.TokenIDs...); len(c.TokenIDs) > a.p.MaxTokens {
-				return fmt.Errorf("choice %d has more than the %d tokens asked for", d.Index, a.p.MaxTokens)
+				return fmt.Errorf("choice %d has more than the %d tokens asked for", at, a.p.MaxTokens)
 			}
 		}
 		if a.p.Logprobs && d.Logprobs != nil {
@@ -164,7 +168,7 @@ func (a *assembly) merge(ch *chatChunk, at time.Time, each func(Delta)) error {
 		if d.TokenIDs == nil && (d.FinishReason == nil || d.Delta.Content != "") {
 			tokens = 1
 		}
-		each(Delta{Index: d.Index, Text: d.Delta.Content, Tokens: tokens, At: at})
+		each(Delta{Index: at, Text: d.Delta.Content, Tokens: tokens, At: when})
 	}
 	return nil
 }

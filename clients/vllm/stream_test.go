@@ -115,6 +115,7 @@ func TestStreamFaults(t *testing.T) {
 		{"garbage", sse(opening, "garbage", last, done), fault.Endpoint, "not the JSON"},
 		{"null", sse(`null`, done), fault.Endpoint, "from model"},
 		{"another choice", sse(opening, change(piece, `"index":0`, `"index":1`), last, done), fault.Endpoint, "choice 1"},
+		{"no index", sse(opening, change(piece, `"index":0,`, ``), last, done), fault.Endpoint, "index"},
 		{"a negative choice", sse(opening, change(piece, `"index":0`, `"index":-1`), last, done), fault.Endpoint, "choice -1"},
 		{"another model midway", sse(opening, change(piece, "tiny-llama", "other"), last, done), fault.Endpoint, "other"},
 		{"another model", sse(change(opening, "tiny-llama", "other"), done), fault.Endpoint, "other"},

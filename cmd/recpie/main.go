@@ -26,7 +26,7 @@ const (
 var errInterrupted = errors.New("interrupted")
 
 func main() {
-	reexec.Ensure() // OMP_WAIT_POLICY must stand before libtorch's threads start
+	reexec.Ensure()           // OMP_WAIT_POLICY must stand before libtorch's threads start
 	log.SetOutput(io.Discard) // net/http writes what a broken server sent to it: untrusted text, which errors carry where it matters
 	os.Exit(run(os.Args[1:]))
 }
