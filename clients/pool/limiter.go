@@ -12,31 +12,44 @@ const (
 	refusedHold = 0.10 // above it the limit stays
 	refusedCut  = 0.15 // above it the limit is halved: five refusals in a row are enough
 	refusedStep = 1.0 / 32
+	// A server that computes its requests as one batch answers each later and all of them sooner: as long as more calls in flight bring
+	// gains times the answers per second, the longer latency is the price and not a queue.
+	gains  = 1.1
+	forget = 0.95 // of the best rate, per window
 	// bigWindow is the least number of answers whose mean latency is compared; outside slow start small samples would be noise.
 	bigWindow = 8
 )
 
 // limiter adapts how many calls may be in flight at one endpoint: additive increase while the latency of a round trip's answers stays
-// near the long-run latency, halving on refusals and queues, at most once per round trip. The long-run latency follows slowly, so
+// near the long-run latency, or the answers per second grow with it, halving on refusals and queues, at most once per round trip. The long-run latency follows slowly, so
 // that work which becomes longer does not throttle for ever. It starts, and starts again after an outage, by doubling.
 // It is not safe for concurrent use.
 type limiter struct {
 	limit, most int
+	fixed       bool // the limit stays where it is
 	slowStart   bool
 	full        bool    // the limit was reached in this window: only then is growing of use
 	short, base float64 // seconds: latency of the last answers, long-run latency; 0: unknown
+	best        float64 // answers per second of the best window, slowly forgotten
 	refused     float64 // share of refusals
 	n           int     // answers in this window
 	sum         float64 // of their latencies, seconds
 	cut         time.Time
 }
 
-func newLimiter(most int) limiter {
+func newLimiter(most int, fixed bool) limiter {
+	if fixed {
+		return limiter{limit: most, most: most, fixed: true}
+	}
 	return limiter{limit: min(startLimit, most), most: most, slowStart: true}
 }
 
 // restart forgets everything: the server may have changed while it was away.
-func (l *limiter) restart() { *l = limiter{limit: 1, most: l.most, slowStart: true, cut: l.cut} }
+func (l *limiter) restart() {
+	if !l.fixed {
+		*l = limiter{limit: 1, most: l.most, slowStart: true, cut: l.cut}
+	}
+}
 
 // started tells the limiter that inFlight calls are now under way.
 func (l *limiter) started(inFlight int) {
@@ -65,6 +78,9 @@ func (l *limiter) answered(d time.Duration, now time.Time) {
 	s := max(d.Seconds(), 1e-9)
 	l.sample(s)
 	l.refused -= l.refused * refusedStep
+	if l.fixed {
+		return
+	}
 	l.n++
 	l.sum += s
 	window := l.limit
@@ -77,6 +93,13 @@ func (l *limiter) answered(d time.Duration, now time.Time) {
 	mean := l.sum / float64(l.n)
 	if l.base == 0 {
 		l.base = mean
+	}
+	if l.full { // Little's law: what is in flight divided by how long it stays
+		rate := float64(l.limit) / mean
+		if rate > gains*l.best && l.best > 0 {
+			l.base = max(l.base, mean)
+		}
+		l.best = max(rate, forget*l.best)
 	}
 	switch {
 	case mean > queues*l.base && l.slowStart:
@@ -108,6 +131,9 @@ func (l *limiter) refusal(firm bool, now time.Time) {
 
 // shrink multiplies the limit, at most once per round trip: what was in flight at that moment was sent under the old limit.
 func (l *limiter) shrink(by float64, now time.Time) {
+	if l.fixed {
+		return
+	}
 	trip := max(time.Duration(l.short*float64(time.Second)), 10*time.Millisecond)
 	if !l.cut.IsZero() && now.Sub(l.cut) < trip {
 		return

@@ -13,7 +13,7 @@ import (
 func TestLimiterBounds(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		most := rapid.IntRange(1, 300).Draw(t, "most")
-		l := newLimiter(most)
+		l := newLimiter(most, false)
 		now := time.Unix(1_000_000, 0)
 		for range rapid.IntRange(1, 400).Draw(t, "steps") {
 			d := time.Duration(math.Pow(10, rapid.Float64Range(0, 11).Draw(t, "latency exponent")))
@@ -62,7 +62,7 @@ func play(l *limiter, now *time.Time, trips int, latency func(inFlight int) time
 
 func TestLimiterFollowsTheServer(t *testing.T) {
 	now := time.Unix(1_000_000, 0)
-	l := newLimiter(64)
+	l := newLimiter(64, false)
 	flat := func(int) time.Duration { return 100 * time.Millisecond }
 	play(&l, &now, 5, flat)
 	if l.limit != 64 {
@@ -87,8 +87,8 @@ func TestLimiterFollowsTheServer(t *testing.T) {
 	if l.limit < 32 {
 		t.Errorf("limit %d: longer work throttles for ever", l.limit)
 	}
-	l = newLimiter(64)
-	for range 200 { // one refusal in twenty is an accident
+	l = newLimiter(64, false)
+	for range 40 { // one refusal in twenty is an accident
 		play(&l, &now, 1, flat)
 		for range max(1, l.limit/20) {
 			l.refusal(false, now)
@@ -139,4 +139,39 @@ func TestRendezvous(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A server that computes what it gets as one batch, each call a little later and all of them sooner, is given more until that ends;
+// one whose answers only queue is not.
+func TestLimiterFollowsAGrowingRate(t *testing.T) {
+	run := func(latency func(inFlight int) float64) int {
+		l := newLimiter(256, false)
+		now := time.Unix(0, 0)
+		for range 40 {
+			d := time.Duration(latency(l.limit) * float64(time.Second))
+			now = now.Add(d)
+			for range max(l.limit, bigWindow) {
+				l.started(l.limit)
+				l.answered(d, now)
+			}
+		}
+		return l.limit
+	}
+	batching := run(func(n int) float64 { return .05 + .005*float64(n) + .02*max(0, float64(n-96)) }) // the rate grows up to 96
+	queueing := run(func(n int) float64 { return .05 * max(1, float64(n)/4) })                        // four at a time
+	if batching < 48 {
+		t.Errorf("a batching server gets %d calls at once", batching)
+	}
+	if queueing > 64 {
+		t.Errorf("a server that does four at a time gets %d", queueing)
+	}
+	fixed := newLimiter(256, true)
+	fixed.refusal(true, time.Unix(0, 0))
+	fixed.restart()
+	for range 100 {
+		fixed.answered(time.Duration(fixed.limit)*time.Second, time.Unix(1, 0))
+	}
+	if fixed.limit != 256 {
+		t.Errorf("a fixed limit became %d", fixed.limit)
+	}
 }

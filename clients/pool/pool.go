@@ -63,7 +63,7 @@ func New[C any](s Settings, eps []Endpoint[C]) (*Pool[C], error) {
 		p.clients = append(p.clients, ep.Client)
 		c.endpoints = append(c.endpoints, &endpoint{
 			name: ep.Name, hash: hash(ep.Name), index: i, probe: ep.Probe, load: ep.Load,
-			state: Closed, slow: 1, limiter: newLimiter(s.MaxInFlight), live: map[*attempt]struct{}{},
+			state: Closed, slow: 1, limiter: newLimiter(s.MaxInFlight, s.Fixed), live: map[*attempt]struct{}{},
 		})
 	}
 	for _, e := range c.endpoints {

@@ -9,6 +9,7 @@ import (
 // Settings are the rules of a pool. Zero fields take the defaults named beside them.
 type Settings struct {
 	MaxInFlight int           // most calls in flight at one endpoint: 64
+	Fixed       bool          // MaxInFlight calls at once from the start, whatever the latency: for a server that batches all it gets and queues the rest
 	RequestRate float64       // requests per second over the whole pool, retries included; 0: no cap
 	TokenRate   float64       // Call.Tokens per second over the whole pool, retries included; 0: no cap
 	Attempt     time.Duration // one try of a call: 2 min

@@ -125,7 +125,7 @@ func (b *backend) dial(ctx context.Context, c *config.Config, endpoints []config
 		}
 		all = append(all, ep)
 	}
-	p, err := pool.New(pool.Settings{MaxInFlight: c.Inference.Concurrency, Attempt: timeout, RequestRate: c.Inference.RequestRate, TokenRate: c.Inference.TokenRate}, all)
+	p, err := pool.New(pool.Settings{MaxInFlight: c.Inference.Concurrency, Fixed: len(c.Inference.Endpoints) == 0, Attempt: timeout, RequestRate: c.Inference.RequestRate, TokenRate: c.Inference.TokenRate}, all)
 	if err != nil {
 		return err
 	}
