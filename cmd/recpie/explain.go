@@ -20,6 +20,7 @@ import (
 	"recpie/internal/progress"
 	"recpie/internal/queue"
 	"recpie/internal/torch"
+	"recpie/internal/web"
 	"recpie/prompts"
 )
 
@@ -67,7 +68,7 @@ RECPIE_DATABASE_URL_FILE names) leads to; there, 'recpie worker' on any machine 
 	p := cmd.PersistentFlags()
 	p.StringVar(&f.db, "db", "", "SQLite file of batches (default batches.db in the run directory)")
 	p.StringVar(&f.name, "name", "", "name of the batch (default: that of the run directory)")
-	fl.StringVar(&f.ui, "ui", "", "show River's web interface at this address while working, as 127.0.0.1:8088; off loopback only with "+tokenVariable)
+	fl.StringVar(&f.ui, "ui", "", "show River's web interface at this address while working, as 127.0.0.1:8088; off loopback only with "+web.TokenVariable)
 	fl.StringVar(&f.progress, "progress", "text", "text, or json for one line of counts per second on standard error")
 	cmd.AddCommand(a.batchCmds(&f)...)
 	return cmd
@@ -143,7 +144,7 @@ func (a *app) explain(cmd *cobra.Command, f explaining) error {
 		})
 	}
 	if f.ui != "" {
-		at, stop, err := serveUI(ctx, db, f.ui)
+		at, stop, err := jobsPage(ctx, db, f.ui)
 		if err != nil {
 			return err
 		}

@@ -15,6 +15,7 @@ import (
 	"recpie/internal/progress"
 	"recpie/internal/queue"
 	"recpie/internal/torch"
+	"recpie/internal/web"
 	"recpie/orchestrator"
 )
 
@@ -54,7 +55,7 @@ chunks of one that dies are taken over within seconds. An address is never given
 			defer h.close()
 			log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
 			if ui != "" {
-				at, stop, err := serveUI(ctx, db, ui)
+				at, stop, err := jobsPage(ctx, db, ui)
 				if err != nil {
 					return err
 				}
@@ -71,9 +72,25 @@ chunks of one that dies are taken over within seconds. An address is never given
 		},
 	}
 	cmd.Flags().StringVar(&file, "db", "", "SQLite file of batches, where no database is named in the environment")
-	cmd.Flags().StringVar(&ui, "ui", "", "show River's web interface at this address, as 127.0.0.1:8088; off loopback only with "+tokenVariable)
+	cmd.Flags().StringVar(&ui, "ui", "", "show River's web interface at this address, as 127.0.0.1:8088; off loopback only with "+web.TokenVariable)
 	cmd.Flags().IntVar(&count, "workers", 4, "chunks in flight at once")
 	return cmd
+}
+
+// jobsPage shows River's web interface over the jobs until stop is called.
+func jobsPage(ctx context.Context, db *queue.DB, addr string) (url string, stop func(), err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	h, err := db.UI(ctx, "")
+	if err != nil {
+		cancel()
+		return "", nil, err
+	}
+	url, end, err := web.Serve(addr, os.Getenv(web.TokenVariable), h)
+	if err != nil {
+		cancel()
+		return "", nil, err
+	}
+	return url, func() { end(); cancel() }, nil
 }
 
 // joiner is the handler of a worker: it makes a batch ready when its first chunk comes.

@@ -1,44 +1,36 @@
-package main
+// Package web serves what people look at with a browser.
+package web
 
 import (
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
-	"fmt"
 	"net"
 	"net/http"
-	"os"
+	"strings"
 	"time"
 
 	"recpie/internal/fault"
-	"recpie/internal/queue"
 )
 
-// tokenVariable holds what visitors of the web interface must know.
-const tokenVariable = "RECPIE_UI_TOKEN"
+// TokenVariable names the environment variable that holds what visitors must know.
+const TokenVariable = "RECPIE_UI_TOKEN"
 
-// serveUI shows River's web interface over the jobs at an address until stop is called. Off loopback it asks for the token; without one
-// it is not shown there at all.
-func serveUI(ctx context.Context, db *queue.DB, addr string) (url string, stop func(), err error) {
-	token := os.Getenv(tokenVariable)
+// Serve answers with h at an address (host:port) until stop is called, and returns the URL. Visitors must know the token unless it is "",
+// and without one nothing is served off loopback.
+func Serve(addr, token string, h http.Handler) (url string, stop func(), err error) {
+	const op = "web interface"
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
-		return "", nil, &usageError{fmt.Errorf("--ui takes host:port, not %q", addr)}
+		return "", nil, fault.Newf(fault.Fatal, op, "an address is host:port, not %q", addr)
 	}
 	if ip := net.ParseIP(host); token == "" && (ip == nil || !ip.IsLoopback()) {
-		return "", nil, &usageError{fault.WithHint(fmt.Errorf("--ui %s can be reached from other machines and has no token", addr), "set "+tokenVariable+", or use 127.0.0.1")}
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	h, err := db.UI(ctx, "")
-	if err != nil {
-		cancel()
-		return "", nil, err
+		return "", nil, fault.WithHint(fault.Newf(fault.Fatal, op, "%s can be reached from other machines and has no token", addr), "set "+TokenVariable+", or use 127.0.0.1")
 	}
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
-		cancel()
-		return "", nil, fault.WithHint(fault.New(fault.Fatal, "web interface", err), "choose a free port with --ui")
+		return "", nil, fault.WithHint(fault.New(fault.Fatal, op, err), "choose a free port")
 	}
 	srv := &http.Server{Handler: guarded(h, token), ReadHeaderTimeout: 10 * time.Second}
 	done := make(chan struct{})
@@ -47,9 +39,8 @@ func serveUI(ctx context.Context, db *queue.DB, addr string) (url string, stop f
 		_ = srv.Serve(l) // ended by Shutdown below
 	}()
 	return "http://" + l.Addr().String(), func() {
-		cancel()
-		end, stop := context.WithTimeout(context.WithoutCancel(ctx), 3*time.Second)
-		defer stop()
+		end, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+		defer cancel()
 		if errors.Is(srv.Shutdown(end), context.DeadlineExceeded) {
 			_ = srv.Close()
 		}
@@ -66,8 +57,8 @@ func guarded(h http.Handler, token string) http.Handler {
 			given := ""
 			if _, password, ok := r.BasicAuth(); ok {
 				given = password
-			} else if len(r.Header.Get("Authorization")) > 7 && r.Header.Get("Authorization")[:7] == "Bearer " {
-				given = r.Header.Get("Authorization")[7:]
+			} else if bearer, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok {
+				given = bearer
 			}
 			got := sha256.Sum256([]byte(given))
 			if subtle.ConstantTimeCompare(got[:], want[:]) != 1 {

@@ -1,27 +1,21 @@
-package main
+package web
 
 import (
-	"errors"
 	"io"
 	"net/http"
-	"path/filepath"
 	"strings"
 	"testing"
 
-	"recpie/internal/queue"
+	"go.uber.org/goleak"
 )
 
-func TestUIAsksForTheToken(t *testing.T) {
-	db, err := queue.Open(t.Context(), filepath.Join(t.TempDir(), "b.db"), queue.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
-	t.Setenv(tokenVariable, "")
-	var usage *usageError
+func TestVisitorsNeedTheToken(t *testing.T) {
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	defer http.DefaultClient.CloseIdleConnections()
+	page := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "River") })
 	for _, addr := range []string{"0.0.0.0:0", "[::]:0", "localhost:0", ":0", "nonsense"} {
-		if _, _, err := serveUI(t.Context(), db, addr); !errors.As(err, &usage) {
-			t.Errorf("%s without a token: %v", addr, err)
+		if _, _, err := Serve(addr, "", page); err == nil {
+			t.Errorf("%s was served without a token", addr)
 		}
 	}
 	get := func(url, header, site string) (int, string) {
@@ -45,7 +39,7 @@ func TestUIAsksForTheToken(t *testing.T) {
 		b, _ := io.ReadAll(r.Body)
 		return r.StatusCode, string(b)
 	}
-	url, stop, err := serveUI(t.Context(), db, "127.0.0.1:0")
+	url, stop, err := Serve("127.0.0.1:0", "", page)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,8 +50,7 @@ func TestUIAsksForTheToken(t *testing.T) {
 		t.Errorf("a page of another site got %d", code)
 	}
 	stop()
-	t.Setenv(tokenVariable, "s3cret")
-	url, stop, err = serveUI(t.Context(), db, "127.0.0.1:0")
+	url, stop, err = Serve("127.0.0.1:0", "s3cret", page)
 	if err != nil {
 		t.Fatal(err)
 	}
