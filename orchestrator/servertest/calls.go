@@ -25,21 +25,36 @@ func (s *Server) cancel(t *testing.T) {
 	if _, err := s.Model.Generate(gone, r); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled before it began: %v", err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), full/8)
-	defer cancel()
-	began = time.Now()
-	_, err := s.Model.Generate(ctx, r)
-	took := time.Since(began)
-	t.Logf("whole %v, cancelled after %v, back after %v", full, full/8, took)
-	switch {
-	case !errors.Is(err, context.DeadlineExceeded):
-		t.Errorf("cancelled after an eighth of its time: %v", err)
-	case fault.ClassOf(err) == fault.Item:
-		t.Errorf("the item is blamed: %v", err)
-	case took > full/8+max(full/4, time.Second):
-		t.Errorf("it came back after %v of %v", took, full)
+	// on a busy machine this process may stand still while the server answers: then the call is over before it can be given up
+	for try := int64(1); ; try++ {
+		r.Seed++
+		took, err := s.giveUp(t, r, full/8)
+		t.Logf("whole %v, cancelled after %v, back after %v: %v", full, full/8, took, err)
+		if err == nil && try < 5 {
+			continue
+		}
+		switch {
+		case !errors.Is(err, context.DeadlineExceeded):
+			t.Errorf("cancelled after an eighth of its time: %v", err)
+		case fault.ClassOf(err) == fault.Item:
+			t.Errorf("the item is blamed: %v", err)
+		case took > full/8+max(full/4, time.Second) && try < 5:
+			continue
+		case took > full/8+max(full/4, time.Second):
+			t.Errorf("it came back after %v of %v", took, full)
+		}
+		break
 	}
 	s.ask(t, orchestrator.Request{N: 1, MaxTokens: 2})
+}
+
+// giveUp makes a call that ends after limit, and returns how long it took.
+func (s *Server) giveUp(t *testing.T, r orchestrator.Request, limit time.Duration) (time.Duration, error) {
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	began := time.Now()
+	_, err := s.Model.Generate(ctx, r)
+	return time.Since(began), err
 }
 
 // concurrent asks many things at a time that were asked one by one before.
