@@ -13,7 +13,7 @@ import (
 
 const variable = "OMP_WAIT_POLICY"
 
-// allocator keeps blocks up to a GiB in the process for the next tensor.
+// allocator names the thresholds above which freed memory goes back to the kernel. glibc caps the first at 32 MiB and then leaves it alone.
 var allocator = []string{"MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"}
 
 // Ensure sets OMP_WAIT_POLICY=passive and the allocator's thresholds and replaces the process by the same program with the same arguments, unless the
