@@ -5,7 +5,7 @@ SHELL := /bin/bash
 ENV   := scripts/with-env
 GOFILES = $(shell git ls-files -co --exclude-standard '*.go')
 
-.PHONY: help setup build quickstart quickstart-seeds test test-crash test-postgres test-sdk test-vllm nightly lint bench clean
+.PHONY: help setup build quickstart quickstart-seeds test test-crash test-postgres test-kills test-sdk test-vllm nightly lint bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -29,8 +29,11 @@ test: setup ## all fast tests
 test-crash: setup ## runs killed at every failpoint and at random moments end as unbroken ones
 	@RECPIE_CRASH=1 $(ENV) go test ./cmd/recpie -run 'Kill|Interrupt' -timeout 30m -v
 
-test-postgres: ## the batch engine on PostgreSQL; killed many times on both databases
-	@RECPIE_CRASH=1 scripts/peers/postgres.sh go test ./internal/queue -count 1 -timeout 30m
+test-postgres: ## the batch engine on PostgreSQL
+	@scripts/peers/postgres.sh
+
+test-kills: ## the batch engine killed 260 times on both databases
+	@RECPIE_CRASH=1 scripts/peers/postgres.sh go test ./internal/queue -run 'ManyKills|PostgresItself' -count 1 -timeout 30m
 
 test-sdk: setup ## the official SDK of the training API against our server
 	@scripts/peers/sdk.sh
@@ -40,6 +43,7 @@ test-vllm: setup ## a real vLLM on this CPU against our clients
 
 nightly: build ## the long suites: real data sets, five seeds
 	@RECPIE_LONG=1 $(ENV) go test ./recommender ./orchestrator ./cmd/recpie -run 'Real|Network|Planted' -timeout 120m -v
+	@$(MAKE) test-kills
 	@$(MAKE) quickstart-seeds
 
 bench: setup ## benchmarks beside their peers (bench/)
