@@ -77,13 +77,19 @@ func prepare(ctx context.Context, c *config.Config) (*orchestrator.Workspace, er
 	if err != nil {
 		return nil, err
 	}
+	s := dataSettings(c)
+	s.Path = path
+	if c.Explanations == "off" {
+		s.SamplePairs = 0 // the network alone needs no sample
+	}
+	return orchestrator.Prepare(ctx, s)
+}
+
+// dataSettings maps the settings of data and prompts; Path is left to the caller.
+func dataSettings(c *config.Config) orchestrator.DataSettings {
 	s := prompts.DefaultSettings()
 	s.History, s.Terms, s.Taste, s.Opinions = c.Prompts.History, c.Prompts.Terms, c.Prompts.Taste, c.Prompts.Opinions
-	pairs := c.Data.SamplePairs
-	if c.Explanations == "off" {
-		pairs = 0 // the network alone needs no sample
-	}
-	return orchestrator.Prepare(ctx, orchestrator.DataSettings{Path: path, SamplePairs: pairs, MinRecords: c.Data.MinRecords, Seed: c.Seed, Prompts: s})
+	return orchestrator.DataSettings{SamplePairs: c.Data.SamplePairs, MinRecords: c.Data.MinRecords, Seed: c.Seed, Prompts: s}
 }
 
 // networkSettings starts from what suits the number of training records and lets the user's settings win.

@@ -8,7 +8,6 @@ import (
 	"io"
 	"path/filepath"
 	"slices"
-	"sort"
 	"sync"
 	"time"
 
@@ -259,10 +258,8 @@ func (t *task) export(ctx context.Context, db *queue.DB, b queue.Batch, f explai
 		rec := t.w.Data.Records[a.Record]
 		out := batchfile.Row{Row: r.Row, User: t.w.Data.Users[rec.User], Item: t.w.Data.Items[rec.Item].ID, Polarity: int8(a.Polarity), Text: r.Text, Reason: r.Reason,
 			Tokens: int64(r.Tokens), Model: t.b.base}
-		if t.lines != nil && !single {
-			out.ID = t.lines[r.Row/2].ID
-		} else if t.lines != nil {
-			out.ID = t.idOf(r.Row)
+		if t.lines != nil {
+			out.ID = t.lines[t.of[r.Row]].ID
 		}
 		return out, nil
 	}
@@ -307,20 +304,4 @@ func (t *task) export(ctx context.Context, db *queue.DB, b queue.Batch, f explai
 		}
 		return nil
 	})
-}
-
-// idOf finds the line that asked for a row, where lines may ask for one sentence or two.
-func (t *task) idOf(row int64) string {
-	if t.starts == nil {
-		n := int64(0)
-		for _, l := range t.lines {
-			t.starts = append(t.starts, n)
-			n++
-			if l.Polarity == batchfile.Both {
-				n++
-			}
-		}
-	}
-	at := sort.Search(len(t.starts), func(i int) bool { return t.starts[i] > row }) - 1
-	return t.lines[at].ID
 }

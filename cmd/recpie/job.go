@@ -41,11 +41,10 @@ type task struct {
 	c     *config.Config
 	w     *orchestrator.Workspace
 	asks  []orchestrator.Ask
-	lines []batchfile.Line // what asked for them, line by line; nil for the pairs of the split
+	lines []batchfile.Line // what asked for them; nil for the pairs of the split
+	of    []int32          // per ask, its line
 	b     *backend
 	batch *orchestrator.Batch
-
-	starts []int64 // first row of every line
 }
 
 func (t *task) close() {
@@ -66,10 +65,9 @@ func newTask(ctx context.Context, c *config.Config, dir, input, format string) (
 			return nil, err
 		}
 	}
-	s := prompts.DefaultSettings()
-	s.History, s.Terms, s.Taste, s.Opinions = c.Prompts.History, c.Prompts.Terms, c.Prompts.Taste, c.Prompts.Opinions
-	t.w, err = orchestrator.PrepareData(ctx, ds, report, orchestrator.DataSettings{SamplePairs: c.Data.SamplePairs, MinRecords: c.Data.MinRecords, Seed: c.Seed, Prompts: s, TextOnly: true})
-	if err != nil {
+	s := dataSettings(c)
+	s.TextOnly = true
+	if t.w, err = orchestrator.PrepareData(ctx, ds, report, s); err != nil {
 		return nil, err
 	}
 	if input == "" {
@@ -145,7 +143,7 @@ func (t *task) read(ctx context.Context, ds *dataset.Dataset, input, format stri
 	for k, r := range recs {
 		for _, pol := range prompts.Polarities {
 			if p := t.lines[k].Polarity; p == batchfile.Both || p == int8(pol) {
-				t.asks = append(t.asks, orchestrator.Ask{Record: r, Polarity: pol})
+				t.asks, t.of = append(t.asks, orchestrator.Ask{Record: r, Polarity: pol}), append(t.of, int32(k))
 			}
 		}
 	}
