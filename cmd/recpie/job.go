@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"recpie/clients/transport"
 	"recpie/config"
 	"recpie/internal/batchfile"
 	"recpie/internal/dataset"
@@ -272,11 +273,8 @@ func dsn(file string) (string, error) {
 		return url, nil
 	}
 	if path := os.Getenv("RECPIE_DATABASE_URL_FILE"); path != "" {
-		b, err := os.ReadFile(path)
-		if err != nil {
-			return "", fault.New(fault.Fatal, "database", err)
-		}
-		return string(bytes.TrimSpace(b)), nil
+		s, err := transport.SecretFromFile(path) // the address may hold a password
+		return s.Reveal(), fault.New(fault.Fatal, "database", err)
 	}
 	return file, nil
 }
