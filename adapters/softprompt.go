@@ -9,85 +9,63 @@ import (
 
 	"recpie/internal/fault"
 	"recpie/internal/safetensors"
+	"recpie/internal/softrow"
 )
 
-// SoftPrompt turns a user into soft-prompt rows: the user's embedding e from the snapshot of the consumer table goes through the projection,
-// z_k = W_k e + b_k, and each row is rescaled to the mean norm of the model's token embeddings. It is immutable and safe for concurrent use.
+// SoftPrompt turns a user into soft-prompt rows: the user's embedding from the snapshot of the consumer table goes through the projection.
+// It is immutable and safe for concurrent use.
 type SoftPrompt struct {
-	k, hidden, dim int
-	norm           float64
-	w, b           []float32 // [K·H, D], [K·H]
-	table          []float32 // [users, D]
+	proj  softrow.Projection
+	table []float32 // [users, Dim]
 }
 
-// rowEps keeps the rescaling defined for z = 0. It is part of the formula that the trainer differentiates: both must use the same.
-const rowEps = 1e-6
-
-// NewSoftPrompt makes a soft prompt of k rows of width hidden out of embeddings of width dim. w is [k·hidden, dim], b [k·hidden], table [users, dim]; they
-// are kept, not copied. Shapes that do not fit and values that are not finite are refused.
-func NewSoftPrompt(k, hidden, dim int, norm float64, w, b, table []float32) (*SoftPrompt, error) {
+// NewSoftPrompt makes a soft prompt of a projection and a consumer table, [users, proj.Dim]; they are kept, not copied. Shapes that do not fit and values
+// that are not finite are refused.
+func NewSoftPrompt(proj softrow.Projection, table []float32) (*SoftPrompt, error) {
 	const op = "adapters: soft prompt"
-	if k < 1 || hidden < 1 || dim < 1 || !(norm > 0) || math.IsInf(norm, 0) {
-		return nil, fault.Newf(fault.Fatal, op, "%d rows, hidden size %d, embedding width %d, norm %v: all must be positive", k, hidden, dim, norm)
+	if err := proj.Check(); err != nil {
+		return nil, fault.New(fault.Fatal, op, err)
 	}
-	if len(w) != k*hidden*dim || len(b) != k*hidden || len(table)%dim != 0 {
-		return nil, fault.Newf(fault.Fatal, op, "W has %d values, b %d, the table %d: they do not fit [%d·%d, %d]", len(w), len(b), len(table), k, hidden, dim)
+	if len(table)%proj.Dim != 0 {
+		return nil, fault.Newf(fault.Fatal, op, "the table has %d values: they do not fit rows of %d", len(table), proj.Dim)
 	}
-	for name, xs := range map[string][]float32{"W": w, "b": b, "table": table} {
+	for name, xs := range map[string][]float32{"W": proj.W, "b": proj.B, "table": table} {
 		for i, x := range xs {
 			if v := float64(x); math.IsNaN(v) || math.IsInf(v, 0) {
 				return nil, fault.Newf(fault.Fatal, op, "%s: value %d is not finite", name, i)
 			}
 		}
 	}
-	return &SoftPrompt{k, hidden, dim, norm, w, b, table}, nil
+	return &SoftPrompt{proj, table}, nil
 }
 
 // Shape returns how many rows a prompt gets and how wide they are.
-func (p *SoftPrompt) Shape() (rows, hidden int) { return p.k, p.hidden }
+func (p *SoftPrompt) Shape() (rows, hidden int) { return p.proj.Rows, p.proj.Hidden }
 
 // Users returns how many users the snapshot knows.
-func (p *SoftPrompt) Users() int { return len(p.table) / p.dim }
+func (p *SoftPrompt) Users() int { return len(p.table) / p.proj.Dim }
 
-// Rows returns the soft rows of a user, [k·hidden]. A user outside the snapshot, as −1, gets the rows of the zero embedding. Rows that are not finite are an
-// error: servers answer them with garbage and some keep the damage in their cache.
+// Rows returns the soft rows of a user, [rows·hidden]. A user outside the snapshot, as −1, gets the rows of the zero embedding.
 func (p *SoftPrompt) Rows(user int32) ([]float32, error) {
-	e := make([]float32, p.dim)
+	dim := p.proj.Dim
+	e := make([]float32, dim)
 	if user >= 0 && int(user) < p.Users() {
-		e = p.table[int(user)*p.dim : (int(user)+1)*p.dim]
+		e = p.table[int(user)*dim : (int(user)+1)*dim]
 	}
-	rows := make([]float32, p.k*p.hidden)
-	z := make([]float64, p.hidden)
-	for k := range p.k {
-		square := rowEps * rowEps
-		for h := range z {
-			o := k*p.hidden + h
-			sum := float64(p.b[o])
-			for d, x := range e {
-				sum += float64(p.w[o*p.dim+d]) * float64(x)
-			}
-			z[h] = sum
-			square += sum * sum
-		}
-		length := math.Sqrt(square)
-		for h, v := range z {
-			row := p.norm * v / length
-			if math.IsNaN(row) || math.IsInf(row, 0) {
-				return nil, fault.Newf(fault.Fatal, "adapters: soft prompt", "user %d: row %d is not finite", user, k)
-			}
-			rows[k*p.hidden+h] = float32(row)
-		}
+	rows, err := p.proj.Forward(e)
+	if err != nil {
+		return nil, fault.Newf(fault.Fatal, "adapters: soft prompt", "user %d: %w", user, err)
 	}
 	return rows, nil
 }
 
 // write writes the soft prompt as a safetensors file.
 func (p *SoftPrompt) write(w io.Writer) error {
-	meta := map[string]string{"format": "recpie.soft_prompt.v1", "rows": strconv.Itoa(p.k), "norm": strconv.FormatFloat(p.norm, 'g', -1, 64)}
-	out, dim := int64(p.k*p.hidden), int64(p.dim)
+	meta := map[string]string{"format": "recpie.soft_prompt.v1", "rows": strconv.Itoa(p.proj.Rows), "norm": strconv.FormatFloat(p.proj.Norm, 'g', -1, 64)}
+	out, dim := int64(p.proj.Rows*p.proj.Hidden), int64(p.proj.Dim)
 	return safetensors.Write(w, meta, []safetensors.Tensor{
-		safetensors.F32("projection.W", []int64{out, dim}, p.w),
-		safetensors.F32("projection.B", []int64{out}, p.b),
+		safetensors.F32("projection.W", []int64{out, dim}, p.proj.W),
+		safetensors.F32("projection.B", []int64{out}, p.proj.B),
 		safetensors.F32("consumers", []int64{int64(p.Users()), dim}, p.table),
 	})
 }
@@ -127,5 +105,5 @@ func parseSoftPrompt(data []byte) (*SoftPrompt, error) {
 	if len(shape) != 2 || len(tableShape) != 2 || shape[1] != tableShape[1] || k < 1 || shape[0]%int64(k) != 0 {
 		return bad(fmt.Errorf("projection %v and consumers %v do not fit %d rows", shape, tableShape, k))
 	}
-	return NewSoftPrompt(k, int(shape[0])/k, int(shape[1]), norm, w, b, table)
+	return NewSoftPrompt(softrow.Projection{Rows: k, Hidden: int(shape[0]) / k, Dim: int(shape[1]), Norm: norm, W: w, B: b}, table)
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"recpie/internal/safetensors"
+	"recpie/internal/softrow"
 )
 
 // writeLoRA makes a folder with a tiny adapter whose B matrix holds b.
@@ -36,7 +37,9 @@ func writeLoRA(t testing.TB, b float32) string {
 
 func softPrompt(t testing.TB) *SoftPrompt {
 	t.Helper()
-	p, err := NewSoftPrompt(2, 3, 2, 1.25, []float32{1, 2, 3, 4, 5, 6, -1, -2, -3, -4, -5, .5}, []float32{.1, .2, .3, .4, .5, .6}, []float32{1, 0, 0, 1, 1, 1})
+	p, err := NewSoftPrompt(softrow.Projection{
+		Rows: 2, Hidden: 3, Dim: 2, Norm: 1.25, W: []float32{1, 2, 3, 4, 5, 6, -1, -2, -3, -4, -5, .5}, B: []float32{.1, .2, .3, .4, .5, .6},
+	}, []float32{1, 0, 0, 1, 1, 1})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -191,60 +194,37 @@ func TestBadContentIsRefused(t *testing.T) {
 	}
 }
 
-func TestRowsAreRescaled(t *testing.T) {
+// A user of the snapshot gets the rows of its embedding, another those of the zero embedding.
+func TestRowsFollowTheSnapshot(t *testing.T) {
 	p := softPrompt(t)
-	for _, user := range []int32{-1, 0, 2, 99} {
+	for user, e := range map[int32][]float32{-1: {0, 0}, 0: {1, 0}, 1: {0, 1}, 2: {1, 1}, 3: {0, 0}, 99: {0, 0}} {
 		rows, err := p.Rows(user)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for k := range 2 {
-			n := 0.0
-			for _, x := range rows[3*k : 3*k+3] {
-				n += float64(x) * float64(x)
-			}
-			if math.Abs(math.Sqrt(n)-1.25) > 1e-6 {
-				t.Errorf("user %d, row %d: norm %v", user, k, math.Sqrt(n))
-			}
-		}
-	}
-}
-
-// Computed apart; the package that trains the projection has the same table in its tests, so that what is trained is what is served.
-func TestRowsEqualTheReference(t *testing.T) {
-	for user, want := range map[int32][]float32{
-		0: {0.218668, 0.636124, 1.05358, -0.147172, -0.613217, -1.079262},
-		2: {0.28176, 0.654411, 1.027062, -0.405554, -1.013884, -0.60833},
-	} {
-		rows, err := softPrompt(t).Rows(user)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for i := range want {
-			if math.Abs(float64(rows[i]-want[i])) > 2e-6 {
-				t.Errorf("user %d: row value %d is %v, want %v", user, i, rows[i], want[i])
-			}
+		want, err := p.proj.Forward(e)
+		if err != nil || !reflect.DeepEqual(rows, want) {
+			t.Errorf("user %d: %v, want %v (%v)", user, rows, want, err)
 		}
 	}
 }
 
 func TestSoftPromptRefusesWhatDoesNotFit(t *testing.T) {
 	nan := float32(math.NaN())
-	for i, f := range []func() (*SoftPrompt, error){
-		func() (*SoftPrompt, error) { return NewSoftPrompt(1, 1, 1, 1, []float32{nan}, []float32{0}, nil) },
-		func() (*SoftPrompt, error) {
-			return NewSoftPrompt(1, 1, 1, 1, []float32{1}, []float32{0}, []float32{nan})
-		},
-		func() (*SoftPrompt, error) {
-			return NewSoftPrompt(1, 1, 1, math.NaN(), []float32{1}, []float32{0}, nil)
-		},
-		func() (*SoftPrompt, error) { return NewSoftPrompt(1, 2, 1, 1, []float32{1}, []float32{0, 0}, nil) },
-		func() (*SoftPrompt, error) {
-			return NewSoftPrompt(1, 1, 2, 1, []float32{1, 1}, []float32{0}, []float32{1})
-		},
-		func() (*SoftPrompt, error) { return NewSoftPrompt(0, 1, 1, 1, nil, nil, nil) },
+	one := []float32{1}
+	for i, c := range []struct {
+		proj  softrow.Projection
+		table []float32
+	}{
+		{softrow.Projection{Rows: 1, Hidden: 1, Dim: 1, Norm: 1, W: []float32{nan}, B: one}, nil},
+		{softrow.Projection{Rows: 1, Hidden: 1, Dim: 1, Norm: 1, W: one, B: []float32{nan}}, nil},
+		{softrow.Projection{Rows: 1, Hidden: 1, Dim: 1, Norm: 1, W: one, B: one}, []float32{nan}},
+		{softrow.Projection{Rows: 1, Hidden: 1, Dim: 1, Norm: math.NaN(), W: one, B: one}, nil},
+		{softrow.Projection{Rows: 1, Hidden: 2, Dim: 1, Norm: 1, W: one, B: []float32{0, 0}}, nil},
+		{softrow.Projection{Rows: 1, Hidden: 1, Dim: 2, Norm: 1, W: []float32{1, 1}, B: one}, one},
+		{softrow.Projection{Hidden: 1, Dim: 1, Norm: 1}, nil},
 	} {
-		if _, err := f(); err == nil {
+		if _, err := NewSoftPrompt(c.proj, c.table); err == nil {
 			t.Errorf("case %d was taken", i)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"slices"
 
 	"recpie/adapters"
 	"recpie/internal/failpoint"
@@ -308,9 +309,9 @@ func (l *Learner) softPrompt() (*adapters.SoftPrompt, error) {
 	if l.proj == nil {
 		return nil, nil
 	}
-	w := append([]float32(nil), l.proj.W...)
-	b := append([]float32(nil), l.proj.B...)
-	return adapters.NewSoftPrompt(l.proj.Rows, l.proj.Hidden, l.proj.Dim, l.proj.Norm, w, b, l.table)
+	now := l.proj.Projection // what is trained is what is served
+	now.W, now.B = slices.Clone(now.W), slices.Clone(now.B)
+	return adapters.NewSoftPrompt(now, l.table)
 }
 
 // unitScale brings the table to a root mean square of 1: id embeddings are learned at whatever scale the recommender's loss likes.

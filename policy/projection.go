@@ -8,37 +8,31 @@ import (
 	"strings"
 
 	"recpie/internal/fault"
+	"recpie/internal/softrow"
 )
 
-// Projection turns a consumer's embedding e, [D], into K soft-prompt rows of the language model's width, [K·H]:
-//
-//	z_k = W_k e + b_k        s_k = norm · z_k / √(‖z_k‖² + ε²)
-//
-// so every row has the mean norm of the model's token embeddings: the paper prepends e_i as a soft prompt and says no more; a row far longer or
-// shorter than a token's would be ignored or drown the prompt. E_c itself is not trained here, W and b are.
+// Projection is the trained map from a consumer's embedding e, [D], to K soft-prompt rows of the language model's width, [K·H]. E_c itself is not
+// trained here, W and b are.
 type Projection struct {
-	Rows, Hidden, Dim int
-	Norm              float64   // mean norm of the token embeddings
-	W                 []float32 // [K·H, D]
-	B                 []float32 // [K·H]
+	softrow.Projection
 
 	gradW, gradB []float64
 	optW, optB   *adam
 	steps        int
 }
 
-// rowEps keeps the rescaling defined for z = 0; it is far below any real row.
-const rowEps = 1e-6
-
 // NewProjection returns a projection with W ~ N(0, 1/D) and b ~ N(0, .1²), drawn from seed. It expects embeddings of roughly unit size per entry.
 func NewProjection(rows, hidden, dim int, norm float64, seed uint64) (*Projection, error) {
-	if rows < 1 || hidden < 1 || dim < 1 || !(norm > 0) || math.IsInf(norm, 0) {
-		return nil, fault.Newf(fault.Fatal, "policy: projection", "%d rows, hidden size %d, embedding width %d, norm %v: all must be positive", rows, hidden, dim, norm)
+	if rows < 1 || hidden < 1 || dim < 1 {
+		return nil, fault.Newf(fault.Fatal, "policy: projection", "%d rows, hidden size %d, embedding width %d: all must be positive", rows, hidden, dim)
 	}
 	out := rows * hidden
 	p := &Projection{
-		Rows: rows, Hidden: hidden, Dim: dim, Norm: norm, W: make([]float32, out*dim), B: make([]float32, out),
-		gradW: make([]float64, out*dim), gradB: make([]float64, out), optW: newAdam(out * dim), optB: newAdam(out),
+		Projection: softrow.Projection{Rows: rows, Hidden: hidden, Dim: dim, Norm: norm, W: make([]float32, out*dim), B: make([]float32, out)},
+		gradW:      make([]float64, out*dim), gradB: make([]float64, out), optW: newAdam(out * dim), optB: newAdam(out),
+	}
+	if err := p.Check(); err != nil {
+		return nil, fault.New(fault.Fatal, "policy: projection", err)
 	}
 	rng := rand.New(rand.NewPCG(seed, 0x50F7))
 	for i := range p.W {
@@ -55,21 +49,11 @@ func (p *Projection) Forward(e []float32) ([]float32, error) {
 	if err := p.checkEmbedding(e); err != nil {
 		return nil, err
 	}
-	rows := make([]float32, p.Rows*p.Hidden)
-	for k := range p.Rows {
-		z, length := p.linear(k, e)
-		for h, v := range z {
-			rows[k*p.Hidden+h] = float32(p.Norm * v / length)
-		}
-	}
-	if i := firstNonFinite(rows); i >= 0 {
-		return nil, fault.Newf(fault.Fatal, "policy: projection", "soft row value %d is not finite", i)
-	}
-	return rows, nil
+	rows, err := p.Projection.Forward(e)
+	return rows, fault.New(fault.Fatal, "policy: projection", err)
 }
 
-// Backward adds the gradient with respect to W and b, given e and the gradient with respect to the rows, [K·H]:
-// ∂L/∂z = norm/r · (g − z (z·g)/r²) with r = √(‖z‖² + ε²).
+// Backward adds the gradient with respect to W and b, given e and the gradient with respect to the rows, [K·H].
 func (p *Projection) Backward(e, rowGrad []float32) error {
 	if err := p.checkEmbedding(e); err != nil {
 		return err
@@ -81,14 +65,7 @@ func (p *Projection) Backward(e, rowGrad []float32) error {
 		return fault.Newf(fault.Item, "policy: projection", "gradient value %d is not finite", i)
 	}
 	for k := range p.Rows {
-		z, length := p.linear(k, e)
-		g := rowGrad[k*p.Hidden : (k+1)*p.Hidden]
-		dot := 0.0
-		for h := range z {
-			dot += z[h] * float64(g[h])
-		}
-		for h := range z {
-			gz := p.Norm / length * (float64(g[h]) - z[h]*dot/(length*length))
+		for h, gz := range p.Gradient(k, e, rowGrad[k*p.Hidden:(k+1)*p.Hidden]) {
 			o := k*p.Hidden + h
 			p.gradB[o] += gz
 			for d, x := range e {
@@ -167,22 +144,6 @@ func (p *Projection) named() []Named {
 		{Name: "adam.m.W", Data: p.optW.m}, {Name: "adam.m.B", Data: p.optB.m},
 		{Name: "adam.v.W", Data: p.optW.v}, {Name: "adam.v.B", Data: p.optB.v},
 	}
-}
-
-// linear returns z_k and √(‖z_k‖² + ε²).
-func (p *Projection) linear(k int, e []float32) (z []float64, length float64) {
-	z = make([]float64, p.Hidden)
-	square := rowEps * rowEps
-	for h := range z {
-		o := k*p.Hidden + h
-		sum := float64(p.B[o])
-		for d, x := range e {
-			sum += float64(p.W[o*p.Dim+d]) * float64(x)
-		}
-		z[h] = sum
-		square += sum * sum
-	}
-	return z, math.Sqrt(square)
 }
 
 func (p *Projection) checkEmbedding(e []float32) error {
