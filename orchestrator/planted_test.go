@@ -2,11 +2,10 @@ package orchestrator
 
 import (
 	"context"
-	"os"
-	"path/filepath"
 	"testing"
 
 	"recpie/internal/dataset/planted"
+	"recpie/internal/realdata"
 	"recpie/prompts"
 	"recpie/recommender"
 	"recpie/recommender/encoder"
@@ -14,19 +13,7 @@ import (
 
 func openMiniLM(t *testing.T) *encoder.Encoder {
 	t.Helper()
-	cache := os.Getenv("RECPIE_CACHE")
-	if cache == "" {
-		base, err := os.UserCacheDir()
-		if err != nil {
-			t.Skip(err)
-		}
-		cache = filepath.Join(base, "recpie")
-	}
-	dir := filepath.Join(cache, "minilm")
-	if _, err := os.Stat(dir); err != nil {
-		t.Skip("no sentence encoder in the cache: make setup")
-	}
-	e, err := encoder.Open(dir, t.TempDir())
+	e, err := encoder.Open(realdata.Cached(t, "minilm"), t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}

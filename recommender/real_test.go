@@ -1,38 +1,20 @@
 package recommender
 
 import (
-	"context"
 	"math"
 	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
 	"recpie/internal/dataset"
+	"recpie/internal/realdata"
 	"recpie/recommender/bias"
 )
 
 // realSet loads a public set, skipping the test when it is absent.
 func realSet(t testing.TB, name string) (*dataset.Dataset, *dataset.Split) {
 	t.Helper()
-	dir := os.Getenv("RECPIE_DATA")
-	if dir == "" {
-		dir = filepath.Join("..", "..", "shared", "data")
-	}
-	if name == "ml-100k" {
-		if dir = os.Getenv("RECPIE_CACHE"); dir == "" {
-			cache, err := os.UserCacheDir()
-			if err != nil {
-				t.Skip("no cache folder: ", err)
-			}
-			dir = filepath.Join(cache, "recpie")
-		}
-	}
-	path := filepath.Join(dir, name)
-	if _, err := os.Stat(path); err != nil {
-		t.Skipf("%s is not here: %v", name, err)
-	}
-	ds, _, err := dataset.Load(context.Background(), path, dataset.Options{})
+	ds, _, err := dataset.Load(t.Context(), realdata.Path(t, name), dataset.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

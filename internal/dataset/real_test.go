@@ -1,9 +1,9 @@
 package dataset
 
 import (
-	"os"
-	"path/filepath"
 	"testing"
+
+	"recpie/internal/realdata"
 )
 
 // realSets are the public sets that are read when they are present, with their expected counts: kept users, training records
@@ -19,34 +19,11 @@ var realSets = []struct {
 	{"ml-100k", 943, 79619, 20381, 7530, 470},
 }
 
-// realPath returns where a public set lies, skipping the test when it is absent.
-func realPath(t testing.TB, name string) string {
-	t.Helper()
-	dir := os.Getenv("RECPIE_DATA")
-	if dir == "" {
-		dir = filepath.Join("..", "..", "..", "shared", "data")
-	}
-	if name == "ml-100k" {
-		if dir = os.Getenv("RECPIE_CACHE"); dir == "" {
-			cache, err := os.UserCacheDir()
-			if err != nil {
-				t.Skip("no cache folder: ", err)
-			}
-			dir = filepath.Join(cache, "recpie")
-		}
-	}
-	path := filepath.Join(dir, name)
-	if _, err := os.Stat(path); err != nil {
-		t.Skipf("%s is not here: %v", name, err)
-	}
-	return path
-}
-
 func TestRealSets(t *testing.T) {
 	for _, set := range realSets {
 		t.Run(set.name, func(t *testing.T) {
 			t.Parallel()
-			report, err := Check(t.Context(), realPath(t, set.name), Options{})
+			report, err := Check(t.Context(), realdata.Path(t, set.name), Options{})
 			if err != nil {
 				t.Fatal(err)
 			}

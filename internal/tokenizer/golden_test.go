@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"recpie/internal/realdata"
 )
 
 // golden is what Python's tokenizers 0.23.3 says of testdata/lines.json (scripts/reference/tokenizer_golden.py).
@@ -95,26 +97,8 @@ func TestIDsEqualPython(t *testing.T) {
 	}
 }
 
-// cachePath returns a file of the cache that set-up fills, skipping the test where it is absent.
-func cachePath(t testing.TB, parts ...string) string {
-	t.Helper()
-	root := os.Getenv("RECPIE_CACHE")
-	if root == "" {
-		dir, err := os.UserCacheDir()
-		if err != nil {
-			t.Skip("no cache folder: ", err)
-		}
-		root = filepath.Join(dir, "recpie")
-	}
-	path := filepath.Join(root, filepath.Join(parts...))
-	if _, err := os.Stat(path); err != nil {
-		t.Skip("set-up has not put this file into the cache: ", err)
-	}
-	return path
-}
-
 func TestMiniLMIDsEqualPython(t *testing.T) {
-	tok, err := Load(cachePath(t, "minilm", "tokenizer.json"))
+	tok, err := Load(realdata.Cached(t, "minilm", "tokenizer.json"))
 	if err != nil {
 		t.Fatal(err)
 	}

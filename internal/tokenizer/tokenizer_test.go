@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"recpie/internal/realdata"
 )
 
 const tinyModel = `"model":{"type":"BPE","vocab":{"a":0,"b":1,"ab":2},"merges":["a b"]}`
@@ -240,7 +242,7 @@ func BenchmarkEncode(b *testing.B) {
 			}
 		})
 	}
-	if tok, err := Load(cachePath(b, "minilm", "tokenizer.json")); err == nil {
+	if tok, err := Load(realdata.Cached(b, "minilm", "tokenizer.json")); err == nil {
 		b.Run("minilm", func(b *testing.B) {
 			b.SetBytes(int64(len(text)))
 			for b.Loop() {

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"testing"
 
+	"recpie/internal/realdata"
 	"recpie/internal/torch"
 	"recpie/internal/torch/reexec"
 )
@@ -24,19 +25,7 @@ func TestMain(m *testing.M) {
 // miniLM returns the folder of the encoder, which set-up has fetched, and skips the test otherwise.
 func miniLM(t testing.TB) string {
 	t.Helper()
-	dir := os.Getenv("RECPIE_CACHE")
-	if dir == "" {
-		cache, err := os.UserCacheDir()
-		if err != nil {
-			t.Skip("no cache folder: ", err)
-		}
-		dir = filepath.Join(cache, "recpie")
-	}
-	dir = filepath.Join(dir, "minilm")
-	if _, err := os.Stat(filepath.Join(dir, "model.safetensors")); err != nil {
-		t.Skip("the encoder is not here (make setup): ", err)
-	}
-	return dir
+	return filepath.Dir(realdata.Cached(t, "minilm", "model.safetensors"))
 }
 
 type reference struct {

@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"recpie/internal/dataset"
+	"recpie/internal/realdata"
 )
 
 func TestTokenize(t *testing.T) {
@@ -30,7 +31,7 @@ func TestNounsAreFoundAndJudgementsAreNot(t *testing.T) {
 		"amazon_musical_instruments_5": {"string", "tone", "pedal", "guitar"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			ds, _, err := dataset.Load(t.Context(), realPath(t, name), dataset.Options{})
+			ds, _, err := dataset.Load(t.Context(), realdata.Path(t, name), dataset.Options{})
 			if err != nil {
 				t.Fatal(err)
 			}

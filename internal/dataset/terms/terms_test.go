@@ -3,8 +3,6 @@ package terms
 import (
 	"fmt"
 	"math"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -13,6 +11,7 @@ import (
 	"pgregory.net/rapid"
 
 	"recpie/internal/dataset"
+	"recpie/internal/realdata"
 )
 
 // show renders what is said about a record, numbers to the last bit.
@@ -123,7 +122,7 @@ func TestOwnOutcomeNeverEntersRealData(t *testing.T) {
 	for _, name := range []string{"ml-100k", "tripadvisor_lara_u3"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			ds, _, err := dataset.Load(t.Context(), realPath(t, name), dataset.Options{})
+			ds, _, err := dataset.Load(t.Context(), realdata.Path(t, name), dataset.Options{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -155,28 +154,6 @@ func TestOwnOutcomeNeverEntersRealData(t *testing.T) {
 			}
 		})
 	}
-}
-
-func realPath(t testing.TB, name string) string {
-	t.Helper()
-	dir := os.Getenv("RECPIE_DATA")
-	if dir == "" {
-		dir = filepath.Join("..", "..", "..", "..", "shared", "data")
-	}
-	if name == "ml-100k" {
-		if dir = os.Getenv("RECPIE_CACHE"); dir == "" {
-			cache, err := os.UserCacheDir()
-			if err != nil {
-				t.Skip("no cache folder: ", err)
-			}
-			dir = filepath.Join(cache, "recpie")
-		}
-	}
-	path := filepath.Join(dir, name)
-	if _, err := os.Stat(path); err != nil {
-		t.Skipf("%s is not here: %v", name, err)
-	}
-	return path
 }
 
 // fans makes users of whom every other one loves comedies and hates dramas, and the others the reverse; comedies have odd numbers.
