@@ -56,10 +56,31 @@ func TestLaterLayersWin(t *testing.T) {
 }
 
 func TestEveryPresetIsValid(t *testing.T) {
+	want := []string{"embedded", "gpt2", "llama-3-8b", "llama-3.1-8b", "mixtral-8x7b", "qwen2-7b", "vicuna-7b"}
+	if d := cmp.Diff(want, Presets()); d != "" {
+		t.Error(d)
+	}
 	for _, name := range Presets() {
-		src := Sources{Flags: map[string]any{"preset": name}}
-		if _, err := Load(src); err != nil {
+		c, err := Load(Sources{Flags: map[string]any{"preset": name}})
+		if err != nil {
 			t.Errorf("%s: %v", name, err)
+		} else if b, err := c.YAML(); err != nil || !strings.Contains(string(b), "preset: "+name) {
+			t.Errorf("%s: %v\n%s", name, err, b)
+		}
+	}
+}
+
+// Every key of the presets is a key: viper would merge a misspelt one without a word until the settings are decoded.
+func TestPresetsServeTheModelsOfThePaper(t *testing.T) {
+	for name, model := range map[string]string{
+		"llama-3.1-8b": "meta-llama/Llama-3.1-8B-Instruct", "llama-3-8b": "meta-llama/Meta-Llama-3-8B-Instruct", "mixtral-8x7b": "mistralai/Mixtral-8x7B-Instruct-v0.1",
+		"vicuna-7b": "lmsys/vicuna-7b-v1.5", "qwen2-7b": "Qwen/Qwen2-7B-Instruct", "gpt2": "openai-community/gpt2", "embedded": "recpie-embedded",
+	} {
+		c, err := Load(Sources{File: file(t, "preset: "+name+"\ninference: {endpoints: [{url: 'http://gpu1:8000', key_env: VLLM_API_KEY}]}\n")})
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		} else if c.Inference.Model != model || len(c.Inference.Endpoints) != 1 {
+			t.Errorf("%s: model %s, %d endpoints", name, c.Inference.Model, len(c.Inference.Endpoints))
 		}
 	}
 }
@@ -77,9 +98,18 @@ func TestErrorsNameThePlaceAndTheRemedy(t *testing.T) {
 		{"endpoint key", "inference:\n  endpoints:\n    - uri: http://x\n", "recpie.yaml:3: unknown key uri in inference.endpoints, did you mean url?"},
 		{"endpoints no list", "inference:\n  endpoints: http://x\n", "recpie.yaml:2: inference.endpoints must be a list"},
 		{"unknown preset", "preset: lama-3-8b\n", `unknown preset "lama-3-8b", did you mean llama-3-8b?`},
-		{"range", "policy: {clip: 1.5}\n", "policy.clip: 1.5 is not between 0 and 1"},
-		{"two faults", "policy: {clip: 1.5}\ndata: {min_records: 1}\n", "data.min_records: 1 is below 2"},
-		{"address", "inference: {endpoints: [{url: 'ftp://x'}]}\n", `inference.endpoints[0]: "ftp://x" is not an http or https address`},
+		{"range", "seed: 1\npolicy:\n  clip: 1.5\n", "recpie.yaml:3: policy.clip: 1.5 is not in (0, 1)"},
+		{"two faults", "policy: {clip: 1.5}\ndata: {min_records: 1}\n", "recpie.yaml:2: data.min_records: 1 is below 2\n"},
+		{"address", "inference:\n  endpoints:\n    - url: http://a\n    - url: 'ftp://x'\n", `recpie.yaml:4: inference.endpoints[1].url: "ftp://x" is not an http or https address`},
+		{"no address", "inference:\n  endpoints:\n    - key_env: K\n", `recpie.yaml:3: inference.endpoints[0].url: "" is not`},
+		{"endpoint kind", "inference:\n  endpoints:\n    - url: http://a\n      kind: tig\n", `recpie.yaml:4: inference.endpoints[0].kind: "tig" is not one of`},
+		{"endpoint type", "inference:\n  endpoints:\n    - url: http://a\n      chat: perhaps\n", "recpie.yaml:4: inference.endpoints[0].chat is not of kind bool"},
+		{"endpoint doubled", "inference:\n  endpoints:\n    - url: http://a\n      url: http://b\n", "recpie.yaml:4: key url appears twice"},
+		{"not a number", "policy: {clip: .nan}\n", "recpie.yaml:1: policy.clip: NaN is not in (0, 1)"},
+		{"infinite", "policy: {learning_rate: .inf}\n", "policy.learning_rate: +Inf is not in (0, +Inf)"},
+		{"share", "policy: {max_rejected: 50}\n", "policy.max_rejected: 50 is not in [0, 1]"},
+		{"limit", "policy: {max_kl: -1}\n", "policy.max_kl: -1 is not in [0, +Inf)"},
+		{"no time", "inference: {timeout: 0s}\n", "inference.timeout: 0s is not above 0"},
 		{"yaml", "a: [\n", "recpie.yaml: yaml"},
 		{"budget", "prompts: {token_budget: 5000}\n", "more than lm.context"},
 	} {
@@ -93,8 +123,23 @@ func TestErrorsNameThePlaceAndTheRemedy(t *testing.T) {
 	if _, err := Load(Sources{File: "no/such.yaml"}); err == nil || !strings.Contains(err.Error(), "no such file") {
 		t.Errorf("missing file: %v", err)
 	}
-	if _, err := Load(Sources{Env: []string{"RECPIE_SEED=x"}}); err == nil || !strings.Contains(err.Error(), "RECPIE_SEED") {
-		t.Errorf("bad environment: %v", err)
+	for env, want := range map[string]string{
+		"RECPIE_SEED=x":                       `environment variable RECPIE_SEED: "x" is not of kind int`,
+		"RECPIE_POLICY_CLIP=2":                "environment variable RECPIE_POLICY_CLIP: policy.clip: 2 is not in (0, 1)",
+		"RECPIE_POLICY_ROUND=3":               "RECPIE_POLICY_ROUND sets nothing, did you mean RECPIE_POLICY_ROUNDS?",
+		"RECPIE_INFERENCE_ENDPOINTS=http://x": "only a file can give",
+	} {
+		if _, err := Load(Sources{Env: []string{env}}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v\nwant %q in it", env, err, want)
+		}
+	}
+	for _, env := range []string{"RECPIE_CACHE=/x", "RECPIE_DATA=/x", "RECPIE_DATABASE_URL=x", "RECPIE_DATABASE_URL_FILE=x", "RECPIE_UI_TOKEN=x", "RECPIE_FAILPOINT=x", "RECPIE_LONG=1", "RECPIE_CRASH=1", "RECPIE_LM_KEY=x", "OTHER=1", "broken"} {
+		if _, err := Load(Sources{Env: []string{env}}); err != nil {
+			t.Errorf("%s: %v", env, err)
+		}
+	}
+	if _, err := Load(Sources{Flags: map[string]any{"policy.clip": 2.0}}); err == nil || !strings.Contains(err.Error(), "command line: policy.clip: 2 is not in") {
+		t.Errorf("flag out of range: %v", err)
 	}
 	if _, err := Load(Sources{Flags: map[string]any{"sede": 1}}); err == nil || !strings.Contains(err.Error(), "did you mean seed?") {
 		t.Errorf("bad flag: %v", err)
@@ -102,7 +147,7 @@ func TestErrorsNameThePlaceAndTheRemedy(t *testing.T) {
 }
 
 func TestSecretsInAnAddressAreRefusedAndNotShown(t *testing.T) {
-	for _, text := range []string{"training: {url: 'https://me:hunter2@host'}\n", "training: {url: 'ftp://me:hunter2@host'}\n", "training: {url: 'https://h', key_env: 'hunter2 hunter2'}\n"} {
+	for _, text := range []string{"training: {url: 'https://me:hunter2@host'}\n", "training: {url: 'ftp://me:hunter2@host'}\n", "training: {url: 'https://h', key_env: 'hunter2 hunter2'}\n", "training: {url: 'hunter2@host'}\n", "training: {url: 'me:hunter2@host'}\n"} {
 		_, err := Load(Sources{File: file(t, text)})
 		if err == nil || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%s gave %v", text, err)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"reflect"
 	"slices"
@@ -42,11 +43,12 @@ func Load(src Sources) (*Config, error) {
 	for _, k := range keys {
 		v.SetDefault(strings.Join(k.Path, delimiter), k.Default)
 	}
-	file, err := readFile(src.File, keys)
+	from := origins{}
+	file, err := readFile(src.File, keys, from)
 	if err != nil {
 		return nil, err
 	}
-	env, err := environment(src.Env, keys)
+	env, err := environment(src.Env, keys, from)
 	if err != nil {
 		return nil, err
 	}
@@ -56,6 +58,7 @@ func Load(src Sources) (*Config, error) {
 			return nil, fault.Newf(fault.Fatal, "config", "unknown setting %s%s", name, suggest(name, names(keys)))
 		}
 		set(flags, strings.Split(name, "."), val)
+		from[name] = "command line"
 	}
 	name := Default().Preset
 	for _, layer := range []map[string]any{file, env, flags} {
@@ -65,7 +68,7 @@ func Load(src Sources) (*Config, error) {
 	}
 	preset, ok := presets[name]
 	if !ok {
-		return nil, fault.WithHint(fault.Newf(fault.Fatal, "config", "unknown preset %q%s", name, suggest(name, Presets())), "presets: "+strings.Join(Presets(), ", "))
+		return nil, fault.WithHint(fault.Newf(fault.Fatal, "config", "%sunknown preset %q%s", from.of("preset"), name, suggest(name, Presets())), "presets: "+strings.Join(Presets(), ", "))
 	}
 	for _, layer := range []map[string]any{preset, file, env, flags} {
 		if err := v.MergeConfigMap(layer); err != nil {
@@ -81,14 +84,34 @@ func Load(src Sources) (*Config, error) {
 	if err != nil {
 		return nil, fault.New(fault.Fatal, "config", err)
 	}
-	if err := c.validate(); err != nil {
-		return nil, err
+	var errs []error
+	for _, p := range c.validate() {
+		errs = append(errs, fmt.Errorf("%s%s: %s", from.of(p.key), p.key, p.text))
+	}
+	if len(errs) > 0 {
+		return nil, fault.New(fault.Fatal, "config", errors.Join(errs...))
 	}
 	return &c, nil
 }
 
+// origins says where the value of a key was given: file and line, the environment variable, or the command line.
+type origins map[string]string
+
+// of returns the beginning of a message about a key, "" for a value of a preset or a default. The fields of an endpoint that are not
+// given stand for the endpoint.
+func (o origins) of(key string) string {
+	place, ok := o[key]
+	if !ok && strings.Contains(key, "[") {
+		place, ok = o[key[:strings.LastIndexByte(key, ']')+1]]
+	}
+	if !ok {
+		return ""
+	}
+	return place + ": "
+}
+
 // readFile checks a YAML file against the known keys and returns its content as nested maps.
-func readFile(path string, keys []Key) (map[string]any, error) {
+func readFile(path string, keys []Key, from origins) (map[string]any, error) {
 	out := map[string]any{}
 	if path == "" {
 		return out, nil
@@ -107,7 +130,7 @@ func readFile(path string, keys []Key) (map[string]any, error) {
 	if len(doc.Content) == 0 {
 		return out, nil
 	}
-	c := checker{file: path, keys: keys}
+	c := checker{file: path, keys: keys, from: from}
 	c.mapping(doc.Content[0], nil)
 	if len(c.errs) > 0 {
 		return nil, fault.New(fault.Fatal, "config", errors.Join(c.errs...))
@@ -122,11 +145,14 @@ func readFile(path string, keys []Key) (map[string]any, error) {
 type checker struct {
 	file string
 	keys []Key
+	from origins
 	errs []error
 }
 
+func (c *checker) at(n *yaml.Node) string { return fmt.Sprintf("%s:%d", c.file, n.Line) }
+
 func (c *checker) fail(n *yaml.Node, format string, args ...any) {
-	c.errs = append(c.errs, fmt.Errorf("%s:%d: %s", c.file, n.Line, fmt.Sprintf(format, args...)))
+	c.errs = append(c.errs, fmt.Errorf("%s: %s", c.at(n), fmt.Sprintf(format, args...)))
 }
 
 func (c *checker) mapping(n *yaml.Node, at []string) {
@@ -143,6 +169,7 @@ func (c *checker) mapping(n *yaml.Node, at []string) {
 			c.fail(k, "key %s appears twice", name)
 		}
 		seen[k.Value] = true
+		c.from[name] = c.at(k)
 		leaf := slices.IndexFunc(c.keys, func(x Key) bool { return x.Name() == name })
 		inner := slices.ContainsFunc(c.keys, func(x Key) bool { return strings.HasPrefix(x.Name(), name+".") })
 		switch {
@@ -159,24 +186,37 @@ func (c *checker) mapping(n *yaml.Node, at []string) {
 }
 
 func (c *checker) endpoints(n *yaml.Node, name string) {
+	fields := map[string]reflect.Type{}
 	var known []string
 	for f := range reflect.TypeFor[Endpoint]().Fields() {
 		known = append(known, f.Tag.Get("key"))
+		fields[f.Tag.Get("key")] = f.Type
 	}
 	want := strings.Join(known, ", ")
 	if n.Kind != yaml.SequenceNode {
 		c.fail(n, "%s must be a list of entries with url and, where needed, others of %s", name, want)
 		return
 	}
-	for _, e := range n.Content {
+	for j, e := range n.Content {
+		at := fmt.Sprintf("%s[%d]", name, j)
+		c.from[at] = c.at(e)
 		if e.Kind != yaml.MappingNode {
 			c.fail(e, "an entry of %s holds some of %s", name, want)
 			continue
 		}
 		for i := 0; i+1 < len(e.Content); i += 2 {
-			if k := e.Content[i]; !slices.Contains(known, k.Value) {
+			k, val := e.Content[i], e.Content[i+1]
+			kind, ok := fields[k.Value]
+			switch {
+			case !ok:
 				c.fail(k, "unknown key %s in %s%s", k.Value, name, suggest(k.Value, known))
+				continue
+			case c.from[at+"."+k.Value] != "":
+				c.fail(k, "key %s appears twice in %s", k.Value, at)
+			case val.Decode(reflect.New(kind).Interface()) != nil:
+				c.fail(val, "%s.%s is not of kind %s", at, k.Value, kindOf(kind))
 			}
+			c.from[at+"."+k.Value] = c.at(k)
 		}
 	}
 }
@@ -191,28 +231,36 @@ func (c *checker) scalar(n *yaml.Node, k Key) {
 	}
 }
 
-// environment reads the RECPIE_* variables that name settings. Others of that prefix (RECPIE_CACHE, RECPIE_DATA …) are left alone.
-func environment(env []string, keys []Key) (map[string]any, error) {
+// environment reads the RECPIE_* variables that name settings. Others of that prefix (RECPIE_CACHE, RECPIE_DATA …) are left alone, but for slips
+// of the keyboard.
+func environment(env []string, keys []Key, from origins) (map[string]any, error) {
 	out := map[string]any{}
+	byName := map[string]Key{}
 	for _, k := range keys {
-		if k.Kind == "list" {
+		byName[k.Env()] = k
+	}
+	names := slices.Sorted(maps.Keys(byName))
+	for _, e := range env {
+		name, val, _ := strings.Cut(e, "=")
+		k, ok := byName[name]
+		if !ok {
+			if near := nearest(name, names); strings.HasPrefix(name, "RECPIE_") && near != "" && distance(name, near) <= slip {
+				return nil, fault.Newf(fault.Fatal, "config", "environment variable %s sets nothing, did you mean %s?", name, near)
+			}
 			continue
 		}
-		prefix := k.Env() + "="
-		for _, e := range env {
-			val, ok := strings.CutPrefix(e, prefix)
-			if !ok {
-				continue
-			}
-			parsed, err := k.Parse(val)
-			if err != nil {
-				return nil, fault.Newf(fault.Fatal, "config", "environment variable %s: %w", k.Env(), err)
-			}
-			set(out, k.Path, parsed)
+		parsed, err := k.Parse(val)
+		if err != nil {
+			return nil, fault.Newf(fault.Fatal, "config", "environment variable %s: %w", name, err)
 		}
+		set(out, k.Path, parsed)
+		from[k.Name()] = "environment variable " + name
 	}
 	return out, nil
 }
+
+// slip is how many letters of a variable may be wrong for it to be taken for a misspelt setting.
+const slip = 2
 
 // Parse turns text, as a file, the environment or a flag gives it, into a value of the key.
 func (k Key) Parse(text string) (any, error) {
@@ -233,8 +281,9 @@ func (k Key) Parse(text string) (any, error) {
 		val = x
 	case "duration":
 		_, err = time.ParseDuration(text)
-	case "list":
-		err = errors.New("a list is given in a file")
+	}
+	if k.Kind == "list" {
+		return nil, fmt.Errorf("%s is a list, which only a file can give", k.Name())
 	}
 	if err != nil || (text == "" && k.Kind != "string") {
 		return nil, fmt.Errorf("%q is not of kind %s", text, k.Kind)

@@ -1,23 +1,25 @@
 package config
 
 import (
-	"errors"
+	"cmp"
 	"fmt"
+	"math"
 	"net/url"
 	"regexp"
 	"slices"
 	"strings"
-
-	"recpie/internal/fault"
 )
 
 var envName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
+// problem is what is wrong with the value of a key.
+type problem struct{ key, text string }
+
 // validate checks values against each other and against what can work; every fault found is reported, not just the first.
-func (c *Config) validate() error {
-	var errs []error
+func (c *Config) validate() []problem {
+	var found []problem
 	bad := func(key, format string, args ...any) {
-		errs = append(errs, fmt.Errorf("%s: %s", key, fmt.Sprintf(format, args...)))
+		found = append(found, problem{key, fmt.Sprintf(format, args...)})
 	}
 	oneOf := func(key, val string, allowed ...string) {
 		if !slices.Contains(allowed, val) {
@@ -29,11 +31,13 @@ func (c *Config) validate() error {
 			bad(key, "%d is below %d", val, low)
 		}
 	}
-	positive := func(key string, val float64) {
-		if !(val > 0) {
-			bad(key, "%g is not above 0", val)
+	// between is a range of numbers with or without its ends, as "[0,1)"; NaN lies in none.
+	between := func(key string, val float64, open string, low, high float64, shut string) {
+		if !(val > low || open == "[" && val == low) || !(val < high || shut == "]" && val == high) {
+			bad(key, "%g is not in %s%g, %g%s", val, open, low, high, shut)
 		}
 	}
+	inf := math.Inf(1)
 	oneOf("explanations", c.Explanations, "on", "off")
 	oneOf("recommender.loss", c.Recommender.Loss, "mse", "bce")
 	oneOf("policy.credit", c.Policy.Credit, "crossed", "pair", "side")
@@ -50,7 +54,7 @@ func (c *Config) validate() error {
 		val int
 	}{
 		{"lm.layers", c.LM.Layers}, {"lm.hidden", c.LM.Hidden}, {"lm.heads", c.LM.Heads}, {"lm.warmup_batch", c.LM.WarmupBatch}, {"lm.warmup_samples", c.LM.WarmupSamples},
-		{"inference.concurrency", c.Inference.Concurrency}, {"inference.max_tokens", c.Inference.MaxTokens},
+		{"lm.context", c.LM.Context}, {"prompts.token_budget", c.Prompts.TokenBudget}, {"inference.concurrency", c.Inference.Concurrency}, {"inference.max_tokens", c.Inference.MaxTokens},
 		{"training.rank", c.Training.Rank}, {"policy.steps", c.Policy.Steps}, {"policy.pairs", c.Policy.Pairs}, {"policy.epochs", c.Policy.Epochs},
 		{"policy.minibatch", c.Policy.Minibatch}, {"policy.validation", c.Policy.Validation}, {"recommender.epochs", c.Recommender.Epochs}, {"recommender.dim", c.Recommender.Dim},
 		{"recommender.patience", c.Recommender.Patience}, {"recommender.seeds", c.Recommender.Seeds},
@@ -60,6 +64,8 @@ func (c *Config) validate() error {
 	atLeast("policy.rounds", c.Policy.Rounds, 0)
 	atLeast("lm.warmup_steps", c.LM.WarmupSteps, 0)
 	atLeast("lm.threads", c.LM.Threads, 0)
+	atLeast("inference.cache_size", c.Inference.CacheSize, 0)
+	atLeast("recommender.batch", c.Recommender.Batch, 0)
 	atLeast("prompts.history", c.Prompts.History, 0)
 	atLeast("prompts.terms", c.Prompts.Terms, 0)
 	atLeast("recommender.folds", c.Recommender.Folds, 2)
@@ -73,32 +79,32 @@ func (c *Config) validate() error {
 	if c.Policy.Group < 2 && c.Policy.Credit != "side" && c.Policy.Rounds > 0 {
 		bad("policy.group", "%d: the advantage compares alternatives of one pair, so at least 2 are needed", c.Policy.Group)
 	}
-	for key, val := range map[string]float64{"policy.learning_rate": c.Policy.LearningRate, "policy.kl_target": c.Policy.KLTarget, "policy.temperature": c.Policy.Temperature} {
-		positive(key, val)
+	for key, val := range map[string]float64{"lm.warmup_rate": c.LM.WarmupRate, "policy.learning_rate": c.Policy.LearningRate, "policy.kl_target": c.Policy.KLTarget, "policy.temperature": c.Policy.Temperature} {
+		between(key, val, "(", 0, inf, ")")
 	}
-	for key, val := range map[string]float64{"inference.request_rate": c.Inference.RequestRate, "inference.token_rate": c.Inference.TokenRate} {
-		if !(val >= 0) {
-			bad(key, "%g is below 0", val)
-		}
+	for key, val := range map[string]float64{
+		"inference.request_rate": c.Inference.RequestRate, "inference.token_rate": c.Inference.TokenRate, "policy.projection_rate": c.Policy.ProjectionRate,
+		"policy.kl": c.Policy.KL, "policy.format_penalty": c.Policy.FormatPenalty, "policy.max_kl": c.Policy.MaxKL, "policy.max_sampler_gap": c.Policy.MaxSamplerGap,
+		"policy.min_entropy": c.Policy.MinEntropy, "recommender.learning_rate": c.Recommender.LR, "recommender.weight_decay": c.Recommender.WeightDecay,
+	} {
+		between(key, val, "[", 0, inf, ")")
 	}
-	if c.Policy.Clip <= 0 || c.Policy.Clip >= 1 {
-		bad("policy.clip", "%g is not between 0 and 1", c.Policy.Clip)
+	between("policy.clip", c.Policy.Clip, "(", 0, 1, ")")
+	between("policy.max_rejected", c.Policy.MaxRejected, "[", 0, 1, "]")
+	between("policy.min_unique", c.Policy.MinUnique, "[", 0, 1, "]")
+	between("recommender.dropout", c.Recommender.Dropout, "[", 0, 1, ")")
+	if c.Inference.Timeout <= 0 {
+		bad("inference.timeout", "%v is not above 0", c.Inference.Timeout)
 	}
-	if c.Recommender.LR < 0 {
-		bad("recommender.learning_rate", "%g is below 0", c.Recommender.LR)
-	}
-	if c.Recommender.Dropout < 0 || c.Recommender.Dropout >= 1 {
-		bad("recommender.dropout", "%g is not in [0, 1)", c.Recommender.Dropout)
-	}
-	address := func(key, raw, env string) {
+	address := func(section, raw, env string) {
 		u, err := url.Parse(raw)
 		if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
-			bad(key, "%q is not an http or https address", redacted(u))
+			bad(section+".url", "%q is not an http or https address", redacted(u))
 		} else if u.User != nil {
-			bad(key, "credentials in an address end up in logs: put the key into an environment variable and name it in key_env")
+			bad(section+".url", "credentials in an address end up in logs: put the key into an environment variable and name it in key_env")
 		}
 		if env != "" && !envName.MatchString(env) {
-			bad(key, "key_env must be the name of an environment variable, not a key")
+			bad(section+".key_env", "it must be the name of an environment variable, not a key")
 		}
 	}
 	for i, e := range c.Inference.Endpoints {
@@ -113,16 +119,19 @@ func (c *Config) validate() error {
 		}
 	}
 	if c.Training.URL != "" {
-		address("training.url", c.Training.URL, c.Training.KeyEnv)
+		address("training", c.Training.URL, c.Training.KeyEnv)
 	}
-	slices.SortFunc(errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
-	return fault.New(fault.Fatal, "config", errors.Join(errs...))
+	slices.SortFunc(found, func(a, b problem) int { return cmp.Or(strings.Compare(a.key, b.key), strings.Compare(a.text, b.text)) })
+	return found
 }
 
 // redacted shows an address without what may be secret in it.
 func redacted(u *url.URL) string {
-	if u == nil {
+	switch {
+	case u == nil || u.Scheme == "" && u.Path != "":
 		return "(unreadable)"
+	case *u == url.URL{}:
+		return ""
 	}
 	return u.Scheme + "://" + u.Host
 }

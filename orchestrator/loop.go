@@ -3,6 +3,7 @@ package orchestrator
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -203,6 +204,9 @@ func (l *Loop) improve(ctx context.Context, round int, expl *recommender.Explana
 	err = l.Learner.Round(ctx, round, judge, table, dim, func(m policy.Metrics) {
 		task.Add(1)
 		l.Show.Printf("  step %d: reward %.4f, KL %.2f, rejected %.0f%%, loss %+.4f", m.Step, m.Reward, m.KL.K1, 100*m.Rejected, m.Loss)
+		for _, a := range m.Alarms {
+			l.Show.Printf("  step %d: alarm: %s is %.3g, the limit is %.3g", m.Step, a.Name, a.Value, a.Limit)
+		}
 	})
 	if err != nil {
 		return Author{}, err
@@ -273,14 +277,24 @@ func (l *Loop) conclude(ctx context.Context, results []*Result, texts []*Explain
 	return l.exchange(ctx)
 }
 
-// steps copies the policy's course out of the metrics.
+// steps copies the policy's course out of the metrics, and says which alarms rang.
 func (l *Loop) steps() {
+	rang := map[string]int{}
 	for _, row := range l.Metrics.Rows("step/") {
+		alarms, _ := row["alarms"].([]any)
+		for _, a := range alarms {
+			if a, ok := a.(map[string]any); ok {
+				rang[fmt.Sprint(a["name"])]++
+			}
+		}
 		num := func(key string) float64 { x, _ := row[key].(float64); return finite(x) }
 		kl, _ := row["kl"].(map[string]any)
 		k1, _ := kl["k1"].(float64)
 		l.report.Steps = append(l.report.Steps, evaluate.Step{Round: int(num("round")), Step: int(num("step")), Reward: num("reward"), KL: finite(k1), Loss: num("loss"), Broken: num("rejected")})
 		l.report.KL = append(l.report.KL, finite(k1))
+	}
+	for _, name := range slices.Sorted(maps.Keys(rang)) {
+		l.report.Notes = append(l.report.Notes, fmt.Sprintf("The alarm %q rang in %d of %d policy steps; metrics.jsonl says when.", name, rang[name], len(l.report.Steps)))
 	}
 }
 
