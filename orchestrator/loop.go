@@ -43,7 +43,6 @@ func (l *Loop) Run(ctx context.Context) (*evaluate.Report, error) {
 	if l.report, err = newReport(l.Lab); err != nil {
 		return nil, err
 	}
-	l.report.Seeds["run"] = l.Lab.Seeds[0]
 	defer func() {
 		if l.judge0 != nil {
 			l.judge0.Close()

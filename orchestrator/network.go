@@ -39,6 +39,6 @@ func newReport(lab *Lab) (*evaluate.Report, error) {
 	return &evaluate.Report{
 		Data: w.Data.Name, Sample: w.Sample(), SplitDigest: w.Split.Digest,
 		NTrain: len(w.Split.Train) + len(w.Split.Val), NTest: len(w.Split.Test),
-		Biases: biases, Seeds: map[string]any{"networks": lab.Seeds}, Timings: map[string]float64{},
+		Biases: biases, Seeds: lab.Seeds, Timings: map[string]float64{},
 	}, nil
 }

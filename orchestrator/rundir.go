@@ -19,6 +19,7 @@ import (
 //	config.yaml        what the run was told, resolved
 //	split.json         which records are training, validation and test
 //	metrics.jsonl      one line per finished step or phase
+//	run.log            what was told to the person, with times
 //	explanations.db    every explanation, once
 //	checkpoints/       one folder per PPO step, whole or absent
 //	adapters/          published versions of the policy
@@ -55,6 +56,12 @@ func OpenRunDir(path string) (*RunDir, error) {
 // Path returns the absolute path of elem inside the folder.
 func (d *RunDir) Path(elem ...string) string {
 	return filepath.Join(append([]string{d.path}, elem...)...)
+}
+
+// OpenLog opens run.log to write behind what is there.
+func (d *RunDir) OpenLog() (*os.File, error) {
+	f, err := os.OpenFile(d.Path("run.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	return f, fault.New(fault.Fatal, "run directory", err)
 }
 
 // Close lets other processes in.

@@ -5,11 +5,11 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"unicode"
 
 	"golang.org/x/sync/errgroup"
 
 	"recpie/internal/fault"
+	"recpie/internal/screen"
 )
 
 // Level says how a finding is to be taken.
@@ -128,17 +128,9 @@ const longest = 500
 
 // plain keeps what a server said from reaching a terminal as anything but one line of text.
 func plain(s string) string {
-	s = strings.Map(func(r rune) rune {
-		switch {
-		case r == '\n' || r == '\t':
-			return ' '
-		case unicode.IsControl(r) || unicode.Is(unicode.Cf, r): // also what turns the direction of writing
-			return -1
-		}
-		return r
-	}, strings.ToValidUTF8(s, "\uFFFD"))
+	s = screen.Line(s)
 	if len(s) > longest {
 		s = strings.ToValidUTF8(s[:longest], "") + "…"
 	}
-	return strings.TrimSpace(s)
+	return s
 }

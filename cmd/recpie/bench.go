@@ -17,7 +17,7 @@ import (
 )
 
 func (a *app) benchCmd() *cobra.Command {
-	cmd := &cobra.Command{Use: "bench", Short: "Measure what a server can do"}
+	cmd := &cobra.Command{Use: "bench", Short: "Measure what a server can do", Example: "  recpie bench client --url http://gpu1:8000 --model my-model"}
 	cmd.AddCommand(a.benchClientCmd())
 	return cmd
 }

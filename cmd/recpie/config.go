@@ -10,7 +10,7 @@ import (
 )
 
 func (a *app) configCmd() *cobra.Command {
-	cmd := &cobra.Command{Use: "config", Short: "Show or check the settings"}
+	cmd := &cobra.Command{Use: "config", Short: "Show or check the settings", Example: "  recpie config show\n  recpie config validate -c recpie.yaml"}
 	cmd.AddCommand(
 		&cobra.Command{
 			Use: "show", Short: "Print the resolved settings, each with its meaning", Args: cobra.NoArgs,
@@ -46,18 +46,25 @@ func (a *app) configCmd() *cobra.Command {
 func versionCmd(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
+		Example: "  recpie version\n  recpie version -o json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			v := map[string]string{"go": runtime.Version(), "os": runtime.GOOS, "arch": runtime.GOARCH, "revision": "unknown"}
-			if info, ok := debug.ReadBuildInfo(); ok {
-				for _, s := range info.Settings {
-					if s.Key == "vcs.revision" {
-						v["revision"] = s.Value
-					}
-				}
-			}
+			v := version()
 			return a.print(cmd.OutOrStdout(), v, func(w io.Writer) {
 				fmt.Fprintf(w, "recpie %s (%s, %s/%s)\n", v["revision"], v["go"], v["os"], v["arch"])
 			})
 		},
 	}
+}
+
+// version says what this program was built of.
+func version() map[string]string {
+	v := map[string]string{"go": runtime.Version(), "os": runtime.GOOS, "arch": runtime.GOARCH, "revision": "unknown"}
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" {
+				v["revision"] = s.Value
+			}
+		}
+	}
+	return v
 }

@@ -18,7 +18,7 @@ import (
 )
 
 func (a *app) dataCmd() *cobra.Command {
-	cmd := &cobra.Command{Use: "data", Short: "Look at data sets"}
+	cmd := &cobra.Command{Use: "data", Short: "Look at data sets", Example: "  recpie data check my/data\n  recpie data planted --out data/planted"}
 	var quarantine string
 	check := &cobra.Command{
 		Use: "check PATH", Short: "Read a data set, report what is broken, and show its split", Args: cobra.ExactArgs(1),
@@ -29,7 +29,7 @@ func (a *app) dataCmd() *cobra.Command {
 				return err
 			}
 			report, err := dataset.Check(cmd.Context(), path, dataset.Options{Quarantine: quarantine})
-			if report == nil || errors.Is(err, os.ErrNotExist) { // nothing was read
+			if report == nil || report.Format == "" || errors.Is(err, os.ErrNotExist) { // nothing was read
 				return err
 			}
 			if perr := a.print(cmd.OutOrStdout(), report, func(w io.Writer) { _ = report.WriteText(w) }); err == nil {

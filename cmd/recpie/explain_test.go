@@ -130,7 +130,7 @@ func TestExplain(t *testing.T) {
 }
 
 // serve starts the embedded server of a scene's model as a program of its own and returns its address.
-func serve(t *testing.T, s *scene, env ...string) string {
+func serve(t *testing.T, s *scene, flags ...string) string {
 	t.Helper()
 	models, err := filepath.Glob(s.path("cache", "lm", "lm-*"))
 	if err != nil || len(models) == 0 {
@@ -143,7 +143,7 @@ func serve(t *testing.T, s *scene, env ...string) string {
 	addr := l.Addr().String()
 	_ = l.Close()
 	ctx, cancel := context.WithCancel(context.Background())
-	cmd := child(ctx, s.dir, append(s.env, env...), "lm", "serve", "--listen", addr, "--model", models[0], "--name", "recpie-embedded")
+	cmd := child(ctx, s.dir, s.env, append([]string{"lm", "serve", "--listen", addr, "--model", models[0], "--name", "recpie-embedded"}, flags...)...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	var log bytes.Buffer
 	cmd.Stderr = &log

@@ -4,11 +4,13 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
 
+	"recpie/internal/fault"
 	"recpie/internal/lm"
 	"recpie/internal/lmserver"
 	"recpie/internal/progress"
@@ -16,7 +18,7 @@ import (
 )
 
 func (a *app) lmCmd() *cobra.Command {
-	cmd := &cobra.Command{Use: "lm", Short: "The embedded language model: serve it, warm it up"}
+	cmd := &cobra.Command{Use: "lm", Short: "The embedded language model: serve it, warm it up", Example: "  recpie lm serve --listen 127.0.0.1:8000\n  recpie lm warmup --data my/data"}
 	cmd.AddCommand(a.lmServeCmd(), a.lmWarmupCmd())
 	return cmd
 }
@@ -50,8 +52,8 @@ func (a *app) lmServeCmd() *cobra.Command {
 	var listen, model, root, state, name, keyEnv string
 	cmd := &cobra.Command{
 		Use: "serve", Short: "Serve a model over vLLM's API and the adapter-training API on one port", Args: cobra.NoArgs,
-		Long: `Serve answers vLLM's API (/v1/...) and the adapter-training API (/api/v1/...) until it is stopped. Without --model it serves the
-warmed-up model of the configured data. Off loopback it needs a key, read from the environment variable named by --key-env.`,
+		Long: `Serve answers vLLM's API (/v1/...) and the adapter-training API (/api/v1/...) on one port until it is stopped. Without --model it serves
+the warmed-up model of the configured data. Off loopback it needs a key, read from the environment variable named by --key-env.`,
 		Example: "  recpie lm serve --listen 127.0.0.1:8000\n  recpie lm serve --model models/gpt2 --adapter-root adapters --state lm-state",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := a.load()
@@ -84,18 +86,14 @@ warmed-up model of the configured data. Off loopback it needs a key, read from t
 			if bundle.Name = name; name == "" {
 				bundle.Name = filepath.Base(model)
 			}
-			for _, dir := range []string{root, state} {
-				if dir != "" {
-					if err := os.MkdirAll(dir, 0o755); err != nil {
-						return err
-					}
-				}
+			if err := serveDirs(listen, &root, &state); err != nil {
+				return err
 			}
 			srv, err := lmserver.New(lmserver.Options{Model: bundle, Listen: listen, APIKey: key, AdapterRoot: root, StateDir: state, Engine: lm.EngineOptions{Workers: threads(c)}, Log: slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))})
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(cmd.ErrOrStderr(), "serving %s on %s\n", bundle.Name, srv.URL())
+			fmt.Fprintf(cmd.ErrOrStderr(), "serving %s on %s (adapters below %s, training checkpoints in %s)\n", bundle.Name, srv.URL(), orOff(root), orOff(state))
 			return srv.Serve(cmd.Context())
 		},
 	}
@@ -103,8 +101,41 @@ warmed-up model of the configured data. Off loopback it needs a key, read from t
 	f.StringVar(&listen, "listen", "127.0.0.1:8000", "address")
 	f.StringVar(&model, "model", "", "Hugging Face folder; empty warms up a small model on the configured data")
 	f.StringVar(&name, "name", "", "served model name (default: the folder's)")
-	f.StringVar(&root, "adapter-root", "", "the only folder that adapters are loaded from")
-	f.StringVar(&state, "state", "", "folder of training checkpoints; empty turns the training API off")
+	f.StringVar(&root, "adapter-root", "", "the only folder that adapters are loaded from; off turns loading off (default a folder of the port in the cache)")
+	f.StringVar(&state, "state", "", "folder of training checkpoints; off turns the training API off (default a folder of the port in the cache)")
 	f.StringVar(&keyEnv, "key-env", "", "environment variable that holds the API key")
 	return cmd
+}
+
+// serveDirs makes the folders of a server. One that is not named lies in the cache, apart for every port, so that what was trained is there after
+// a restart; "off" stands for none.
+func serveDirs(listen string, root, state *string) error {
+	cache, err := cacheDir()
+	if err != nil {
+		return err
+	}
+	_, port, err := net.SplitHostPort(listen)
+	if err != nil {
+		return &usageError{fmt.Errorf("--listen: %w", err)}
+	}
+	for name, dir := range map[string]*string{"adapters": root, "state": state} {
+		switch *dir {
+		case "off":
+			*dir = ""
+			continue
+		case "":
+			*dir = filepath.Join(cache, "serve", port, name)
+		}
+		if err := os.MkdirAll(*dir, 0o755); err != nil {
+			return fault.New(fault.Fatal, "lm serve", err)
+		}
+	}
+	return nil
+}
+
+func orOff(dir string) string {
+	if dir == "" {
+		return "off"
+	}
+	return dir
 }

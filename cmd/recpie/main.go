@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"recpie/internal/fault"
+	"recpie/internal/screen"
 	"recpie/internal/torch/reexec"
 )
 
@@ -39,7 +40,7 @@ func run(args []string) int {
 	defer signal.Stop(signals)
 	go func() {
 		<-signals
-		fmt.Fprintln(os.Stderr, "stopping: what is in flight is finished and stored; press Ctrl-C again to end at once")
+		say("stopping: what is in flight is finished and stored; press Ctrl-C again to end at once")
 		cancel(errInterrupted)
 		<-signals
 		os.Exit(exitInterrupted)
@@ -51,12 +52,15 @@ func run(args []string) int {
 	case err == nil:
 		return exitOK
 	case errors.Is(context.Cause(ctx), errInterrupted):
-		fmt.Fprintln(os.Stderr, "interrupted: the same command continues where this one stopped")
+		if !errors.Is(err, errInterrupted) && !errors.Is(err, context.Canceled) { // something else went wrong on the way out
+			say("recpie: " + err.Error())
+		}
+		say("interrupted: the same command continues where this one stopped")
 		return exitInterrupted
 	}
-	fmt.Fprintln(os.Stderr, "recpie:", err)
+	say("recpie: " + err.Error())
 	if hint := fault.HintOf(err); hint != "" {
-		fmt.Fprintln(os.Stderr, "  "+hint)
+		say("  " + hint)
 	}
 	var usage *usageError
 	if errors.As(err, &usage) {
@@ -64,3 +68,6 @@ func run(args []string) int {
 	}
 	return exitFailed
 }
+
+// say writes a line to the person at the terminal.
+func say(line string) { fmt.Fprintln(os.Stderr, screen.Text(line)) }

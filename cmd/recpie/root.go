@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"recpie/config"
+	"recpie/internal/screen"
 )
 
 // usageError marks errors of the command line or the settings.
@@ -151,13 +153,19 @@ func (a *app) load() (*config.Config, error) {
 	return c, nil
 }
 
-// print writes v as JSON, or text for people.
+// print writes v as JSON, or text for people. Neither holds what a terminal would obey: much of it comes from data and servers.
 func (a *app) print(w io.Writer, v any, text func(io.Writer)) error {
+	var b bytes.Buffer
 	if a.output != "json" {
-		text(w)
-		return nil
+		text(&b)
+		_, err := io.WriteString(w, screen.Text(b.String()))
+		return err
 	}
-	e := json.NewEncoder(w)
+	e := json.NewEncoder(&b)
 	e.SetIndent("", "  ")
-	return e.Encode(v)
+	if err := e.Encode(v); err != nil {
+		return err
+	}
+	_, err := io.WriteString(w, screen.JSON(b.String()))
+	return err
 }

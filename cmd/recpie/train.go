@@ -50,13 +50,27 @@ The same command continues an interrupted run. With --explanations off it trains
 }
 
 // train runs what the settings ask for in the run directory and writes the report there.
-func (a *app) train(ctx context.Context, c *config.Config, show *progress.Reporter) (*evaluate.Report, error) {
+func (a *app) train(ctx context.Context, c *config.Config, show *progress.Reporter) (report *evaluate.Report, err error) {
 	torch.SetThreads(1)
 	dir, err := openRun(c)
 	if err != nil {
 		return nil, err
 	}
 	defer dir.Close()
+	log, err := dir.OpenLog()
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close()
+	show.Log(log)
+	show.Note("recpie %s begins or continues %s", version()["revision"], c.Run)
+	defer func() {
+		if err != nil {
+			show.Note("ended by: %v", err)
+		} else {
+			show.Note("finished")
+		}
+	}()
 	began := time.Now()
 	w, err := prepare(ctx, c)
 	if err != nil {
@@ -69,7 +83,6 @@ func (a *app) train(ctx context.Context, c *config.Config, show *progress.Report
 		len(w.Data.Records), w.Sample(), len(w.Split.Train), len(w.Split.Val), len(w.Split.Test), time.Since(began).Round(100*time.Millisecond))
 	lab := newLab(c, w, dir.Path("networks"))
 	lab.Progress = func(name string, seed int) { show.Printf("network %s, seed %d of %d", name, seed+1, len(lab.Seeds)) }
-	var report *evaluate.Report
 	if c.Explanations == "off" {
 		report, err = orchestrator.TrainNetwork(ctx, lab)
 	} else {

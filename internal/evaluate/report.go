@@ -83,7 +83,7 @@ type Report struct {
 	Reward        []float64          `json:"reward,omitempty"`    // one mean per round on a fixed set of validation pairs, first = untrained
 	RewardSE      []float64          `json:"reward_se,omitempty"` // of the difference to the first entry, clustered by user
 	KL            []float64          `json:"kl,omitempty"`
-	Seeds         map[string]any     `json:"seeds"`
+	Seeds         []int64            `json:"seeds"`   // of the networks; the first is the run's
 	Timings       map[string]float64 `json:"timings"` // seconds
 	Paired        map[string]Paired  `json:"paired,omitempty"`
 	Attention     *Attention         `json:"attention,omitempty"`

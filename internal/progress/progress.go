@@ -11,6 +11,8 @@ import (
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
 	"golang.org/x/term"
+
+	"recpie/internal/screen"
 )
 
 // every is how often a plain line is written for work that goes on.
@@ -21,6 +23,7 @@ type Reporter struct {
 	w    io.Writer
 	bars *mpb.Progress // nil on anything but a terminal
 	mu   sync.Mutex    // serialises plain lines
+	log  io.Writer     // nil: none
 }
 
 // New reports to w. Bars are drawn when w is a terminal and NO_COLOR and TERM=dumb are not set.
@@ -32,18 +35,41 @@ func New(w io.Writer) *Reporter {
 	return r
 }
 
+// Log writes all later lines to w as well, each with its time. Bars are not drawn there.
+func (r *Reporter) Log(w io.Writer) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.log = w
+}
+
 // Printf writes a line of its own, above the bars on a terminal.
 func (r *Reporter) Printf(format string, args ...any) {
 	if r == nil {
 		return
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	var to io.Writer = r.w
 	if r.bars != nil {
 		to = r.bars
 	}
-	fmt.Fprintf(to, format+"\n", args...)
+	line := screen.Text(fmt.Sprintf(format, args...))
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	fmt.Fprintln(to, line)
+	r.note(line)
+}
+
+// note writes to the log alone. A log that cannot be written stops nothing.
+func (r *Reporter) note(line string) {
+	if r.log != nil {
+		fmt.Fprintf(r.log, "%s  %s\n", time.Now().Format(time.RFC3339), line)
+	}
+}
+
+// Note writes a line to the log alone.
+func (r *Reporter) Note(format string, args ...any) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.note(screen.Line(fmt.Sprintf(format, args...)))
 }
 
 // Close finishes the drawing. Tasks still open are left as they stand.

@@ -41,3 +41,23 @@ func TestNilReporterIsSilent(t *testing.T) {
 	r.Printf("x")
 	r.Close()
 }
+
+func TestLogHoldsEveryLineWithItsTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var shown, log bytes.Buffer
+		r := New(&shown)
+		r.Printf("before")
+		r.Log(&log)
+		r.Printf("title %s", "\x1b[2J")
+		time.Sleep(time.Minute)
+		r.Note("only %s", "here")
+		start := time.Now().Add(-time.Minute).Format(time.RFC3339)
+		end := time.Now().Format(time.RFC3339)
+		if want := start + "  title [2J\n" + end + "  only here\n"; log.String() != want {
+			t.Errorf("logged\n%s\nwant\n%s", log.String(), want)
+		}
+		if shown.String() != "before\ntitle [2J\n" {
+			t.Errorf("shown %q", shown.String())
+		}
+	})
+}
