@@ -7,7 +7,8 @@
 #
 # RECPIE_CACHE  cache folder (default ${XDG_CACHE_HOME:-~/.cache}/recpie)
 # LIBTORCH      an official libtorch 2.1 folder to use instead of fetching one
-# LIBTORCH_URL  a zip of libtorch 2.1 to fetch when Maven cannot be used
+# LIBTORCH_URL  a zip of libtorch 2.1 to fetch instead of the packages, as where Maven cannot be used
+# LIBTORCH_SHA256  its SHA-256
 set -euo pipefail
 
 cache=${RECPIE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/recpie}
@@ -37,20 +38,43 @@ fetch() {
   checked "$file" "$sha" || { rm -f "$file"; die "$(basename "$file") does not have the expected SHA-256 $sha; it was removed, run again"; }
 }
 
+# fetch_url URL FILE SHA256: an interrupted download goes on where it stopped.
+fetch_url() {
+  local file=$downloads/$2 sha=$3 bar=(-sS)
+  need curl "curl"
+  mkdir -p "$downloads"
+  [ ! -t 2 ] || bar=(--progress-bar)
+  if [ ! -e "$file" ]; then
+    say "fetching $2 from $1"
+    curl -fL -C - --retry 3 "${bar[@]}" -o "$file.part" "$1" || die "could not fetch $1: see the message above, and run again to go on"
+    mv "$file.part" "$file"
+  fi
+  if [ -z "$sha" ]; then
+    say "$2 is not checked: set LIBTORCH_SHA256"
+  elif ! checked "$file" "$sha"; then
+    rm -f "$file"
+    die "$2 does not have the expected SHA-256 $sha; it was removed, run again"
+  fi
+}
+
 pip_get() { # SPEC [OPTIONS...]
   need python3 "Python 3 with pip"
   python3 -m pip --version >/dev/null 2>&1 || die "pip is missing: install pip for python3"
-  python3 -m pip download --quiet --progress-bar on --no-deps --only-binary=:all: -d "$downloads" "$@"
+  local show=(--quiet)
+  [ ! -t 2 ] || show=(--progress-bar on)
+  python3 -m pip download "${show[@]}" --disable-pip-version-check --no-deps --only-binary=:all: -d "$downloads" "$@" >&2
 }
 
 mvn_get() { # GROUP:ARTIFACT:VERSION:TYPE:CLASSIFIER
   need mvn "Maven, or set LIBTORCH to an official libtorch 2.1 folder"
-  mvn -q -B -Dstyle.color=never dependency:copy -Dartifact="$1" -DoutputDirectory="$downloads"
+  local show=(-q -B)
+  [ ! -t 2 ] || show=(-Dorg.slf4j.simpleLogger.defaultLogLevel=warn) # nothing but the progress
+  mvn "${show[@]}" -Dstyle.color=never dependency:copy -Dartifact="$1" -DoutputDirectory="$downloads" </dev/null >&2
 }
 
 # extract ARCHIVE PREFIX DEST: the archive's entries below PREFIX, placed below DEST.
 extract() {
-  python3 - "$1" "$2" "$3" <<'PY'
+  python3 - "$1" "$2" "$3" <<'PY' || die "could not unpack $1: remove it and run again, or see the message above"
 import os, shutil, sys, zipfile
 archive, prefix, dest = sys.argv[1:]
 with zipfile.ZipFile(archive) as z:
@@ -86,11 +110,11 @@ stub_cuda() {
 }
 
 build_libtorch() {
-  if [ -n "${LIBTORCH_URL:-}" ] && ! command -v mvn >/dev/null 2>&1; then
-    need curl "curl"
-    say "fetching libtorch from LIBTORCH_URL"
-    curl -fL -C - --retry 3 -o "$downloads/libtorch.zip" "$LIBTORCH_URL" || die "could not fetch LIBTORCH_URL; run again to resume"
+  if [ -n "${LIBTORCH_URL:-}" ]; then
+    fetch_url "$LIBTORCH_URL" libtorch.zip "${LIBTORCH_SHA256:-}"
+    say "unpacking libtorch"
     extract "$downloads/libtorch.zip" libtorch/ "$1"
+    [ -e "$1/lib/libtorch_cpu.so" ] && [ -d "$1/include/torch" ] || die "LIBTORCH_URL is no zip of libtorch: no libtorch/lib/libtorch_cpu.so or libtorch/include/torch in it"
   else
     fetch pytorch-native-cpu-2.1.1-linux-x86_64.jar $jar_sha "118 MB" \
       mvn_get ai.djl.pytorch:pytorch-native-cpu:2.1.1:jar:linux-x86_64
