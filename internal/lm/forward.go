@@ -127,7 +127,7 @@ func (n *network) level(s *torch.Scope, p *plan, l int, soft *torch.Tensor, pare
 				x = nil // only the keys and values of this level are needed
 				return
 			}
-			att := s.Attention(q, k, v, mask, mask == nil, 0)
+			att := attend(s, q, k, v, mask)
 			att = s.Reshape(s.Transpose(att, 1, 2), rows*cols, heads*head)
 			y := s.Reshape(x, rows*cols, heads*head)
 			if final {
@@ -143,6 +143,32 @@ func (n *network) level(s *torch.Scope, p *plan, l int, soft *torch.Tensor, pare
 		})
 	}
 	return x
+}
+
+// attendBytes bounds the scores that masked attention holds at once. The kernel that needs no memory for scores takes no mask, so a level below
+// others is computed in parts of whole rows: all at once, long prompts in full batches took gigabytes, given back to the system and
+// fetched anew in every layer.
+var attendBytes int64 = 8 << 20
+
+// attend is attention [rows, heads, cols, head] under a mask, or causal without one.
+func attend(s *torch.Scope, q, k, v, mask *torch.Tensor) *torch.Tensor {
+	if mask == nil {
+		return s.Attention(q, k, v, nil, true, 0)
+	}
+	rows := q.Dim(0)
+	part := max(1, attendBytes/max(1, 4*q.Dim(1)*q.Dim(2)*k.Dim(2)))
+	if part >= rows {
+		return s.Attention(q, k, v, mask, false, 0)
+	}
+	var out []*torch.Tensor
+	for from := int64(0); from < rows && s.Err() == nil; from += part {
+		n := min(part, rows-from)
+		s.Sub(func(s *torch.Scope) {
+			cut := func(t *torch.Tensor) *torch.Tensor { return s.Narrow(t, 0, from, n) }
+			out = append(out, s.Lift(s.Attention(cut(q), cut(k), cut(v), cut(mask), false, 0)))
+		})
+	}
+	return s.Cat(0, out...)
 }
 
 // feedForward is the second half of a layer, without the residual.

@@ -1,9 +1,9 @@
 // Package reexec restarts the program with the environment that libtorch's thread pool needs.
 //
 // OpenMP reads OMP_WAIT_POLICY when its library is loaded, before main. With the default, idle threads spin: on a busy
-// machine two of them slow small operations down tenfold. glibc's allocator by default asks the kernel anew for every large tensor, which
-// costs a page fault per 4 KiB each time: it is told to keep what it has, a ninth less CPU time in the warm-up of a language model. The
-// package itself does not load libtorch.
+// machine two of them slow small operations down tenfold. glibc's allocator by default gives large tensors back to the kernel at once and asks it
+// anew, which costs a page fault per 4 KiB each time: it is told to keep what it has, which took the page faults of writing long
+// explanations to a third. The package itself does not load libtorch.
 package reexec
 
 import (
@@ -13,10 +13,11 @@ import (
 
 const variable = "OMP_WAIT_POLICY"
 
-// allocator names the thresholds above which freed memory goes back to the kernel. glibc caps the first at 32 MiB and then leaves it alone.
-var allocator = []string{"MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"}
+// allocator makes glibc keep freed memory. Arenas beside the first hold 64 MiB at most and are given back whenever they are empty, whatever the
+// thresholds say; and a threshold of mmap above 32 MiB is ignored. So there is one arena, which grows and stays, and no mmap.
+var allocator = [][2]string{{"MALLOC_ARENA_MAX", "1"}, {"MALLOC_MMAP_MAX_", "0"}, {"MALLOC_TRIM_THRESHOLD_", "68719476736"}}
 
-// Ensure sets OMP_WAIT_POLICY=passive and the allocator's thresholds and replaces the process by the same program with the same arguments, unless the
+// Ensure sets OMP_WAIT_POLICY=passive and the allocator's variables and replaces the process by the same program with the same arguments, unless the
 // variable is set already, to whatever value. It is called first in main and in TestMain. When the program cannot be
 // started again it goes on as it is: it works, only slower.
 func Ensure() {
@@ -30,9 +31,9 @@ func Ensure() {
 	if os.Setenv(variable, "passive") != nil {
 		return
 	}
-	for _, name := range allocator {
-		if _, set := os.LookupEnv(name); !set {
-			_ = os.Setenv(name, "1073741824") // only slower without
+	for _, v := range allocator {
+		if _, set := os.LookupEnv(v[0]); !set {
+			_ = os.Setenv(v[0], v[1]) // only slower without
 		}
 	}
 	_ = syscall.Exec(exe, os.Args, os.Environ()) // returns only when it failed

@@ -13,7 +13,7 @@ import (
 func TestMain(m *testing.M) {
 	if os.Getenv("REEXEC_TEST_CHILD") != "" {
 		Ensure()
-		fmt.Printf("%d %s %q\n", os.Getpid(), os.Getenv(variable), os.Args[1:])
+		fmt.Printf("%d %s %s %q\n", os.Getpid(), os.Getenv(variable), os.Getenv("MALLOC_ARENA_MAX"), os.Args[1:])
 		return
 	}
 	os.Exit(m.Run())
@@ -24,13 +24,14 @@ func TestEnsure(t *testing.T) {
 		env  []string
 		want string
 	}{
-		"unset":     {nil, "passive"},
-		"set":       {[]string{variable + "=active"}, "active"},
-		"set empty": {[]string{variable + "="}, ""},
+		"unset":      {nil, "passive 1"},
+		"own arenas": {[]string{"MALLOC_ARENA_MAX=4"}, "passive 4"},
+		"set":        {[]string{variable + "=active"}, "active "},
+		"set empty":  {[]string{variable + "="}, " "},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cmd := exec.Command(os.Args[0], "a b", "--flag")
-			cmd.Env = slices.DeleteFunc(os.Environ(), func(kv string) bool { return strings.HasPrefix(kv, variable+"=") })
+			cmd.Env = slices.DeleteFunc(os.Environ(), func(kv string) bool { return strings.HasPrefix(kv, variable+"=") || strings.HasPrefix(kv, "MALLOC_") })
 			cmd.Env = append(cmd.Env, append(c.env, "REEXEC_TEST_CHILD=1")...)
 			out, err := cmd.Output()
 			if err != nil {
