@@ -151,10 +151,6 @@ func (c *Client) post(ctx context.Context, op, path string, in, out any, check f
 	if err != nil {
 		return fault.New(fault.Item, op, err)
 	}
-	return c.postBytes(ctx, op, path, body, out, check)
-}
-
-func (c *Client) postBytes(ctx context.Context, op, path string, body []byte, out any, check func() error) error {
 	return c.http.Call(ctx, transport.Call{Op: op, Method: http.MethodPost, Path: path, ContentType: "application/json", Body: body, Check: decoder(op, out, check)})
 }
 
@@ -167,11 +163,6 @@ func decoder(op string, out any, check func() error) func(*transport.Reply) erro
 		reset(out)
 		if err := transport.Unmarshal(r.Body, out); err != nil {
 			return transport.Suspect(op, fmt.Errorf("the answer is not the JSON expected: %w", err))
-		}
-		if a, ok := out.(interface{ id() string }); ok {
-			if err := transport.CheckID(r.SentID, a.id()); err != nil {
-				return transport.Suspect(op, err)
-			}
 		}
 		if check != nil {
 			return transport.Suspect(op, check())
