@@ -9,6 +9,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
+	"runtime/pprof"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -40,7 +42,7 @@ func serveInstantly(w io.Writer) error {
 }
 
 // beClient sends requests for a while, measures its own CPU time and prints the result.
-func beClient(w io.Writer, name, url string, seconds float64, concurrency int) error {
+func beClient(w io.Writer, name, url, profile string, seconds float64, concurrency int) error {
 	ask, done, err := asker(name, url, concurrency)
 	if err != nil {
 		return err
@@ -48,6 +50,17 @@ func beClient(w io.Writer, name, url string, seconds float64, concurrency int) e
 	defer done()
 	if _, err := loop(ask, time.Second, concurrency); err != nil {
 		return err
+	}
+	if profile != "" {
+		f, err := os.Create(profile)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		if err := pprof.StartCPUProfile(f); err != nil {
+			return err
+		}
+		defer pprof.StopCPUProfile()
 	}
 	before, err := cpuTime()
 	if err != nil {
