@@ -60,6 +60,7 @@ var contenders = []contender{
 	{"bare", "bare net/http loop (Go)", false},
 	{"vllm", "clients/vllm", false},
 	{"pool", "clients/pool over clients/vllm", false},
+	{"pool64", "the same with a fixed limit", false},
 	{"aiohttp", "bare aiohttp loop (Python)", true},
 	{"openai", "official async client (Python)", true},
 	{"litellm", "LiteLLM (Python)", true},

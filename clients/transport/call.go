@@ -22,6 +22,7 @@ type Call struct {
 	Accept      string // header; may be empty
 	Body        []byte // sent again on every attempt
 	Once        bool   // no retries: the caller has its own rule
+	Aside       bool   // a look at the server that does not wait for its turn: outside the limit on concurrency
 	Lent        bool   // Check does not keep the answer's body, which is used again
 	// Check reads an answer of any status. An error of class transient is retried; an endpoint error is retried when it is
 	// marked by Suspect; every other error ends the call.
@@ -68,7 +69,7 @@ func (c *Client) send(ctx context.Context, call Call) (*http.Response, error) {
 		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(data)), nil }
 		req.Body, _ = req.GetBody() // net/http knows the type and sends headers and body at once
 	}
-	resp, err := c.fly(ctx, &req)
+	resp, err := c.fly(ctx, &req, call.Aside)
 	if err != nil {
 		return nil, c.Failed(ctx, call.Op, err)
 	}

@@ -21,7 +21,7 @@ func (c *Client) Do(req *http.Request) (*http.Response, error) {
 		r.Header = http.Header{}
 	}
 	r.Header.Del("Authorization") // go-openai sets an empty bearer
-	return c.fly(req.Context(), &r)
+	return c.fly(req.Context(), &r, false)
 }
 
 var (
@@ -35,6 +35,7 @@ var (
 // looks again when the present phase has moved on meanwhile.
 type flight struct {
 	c      *Client
+	aside  bool            // holds no place in the limit
 	ctx    context.Context // of the request
 	cancel context.CancelCauseFunc
 	body   io.ReadCloser
@@ -50,12 +51,14 @@ type flight struct {
 }
 
 // fly sends a request, whose header is its own to change. The flight ends with an error, or when the answer's body is closed.
-func (c *Client) fly(ctx context.Context, req *http.Request) (*http.Response, error) {
-	if err := c.sem.Acquire(ctx, 1); err != nil {
-		return nil, err
+func (c *Client) fly(ctx context.Context, req *http.Request, aside bool) (*http.Response, error) {
+	if !aside {
+		if err := c.sem.Acquire(ctx, 1); err != nil {
+			return nil, err
+		}
 	}
 	now := time.Now()
-	f := &flight{c: c, end: now.Add(c.s.Total), due: now.Add(c.s.Headers)}
+	f := &flight{c: c, aside: aside, end: now.Add(c.s.Total), due: now.Add(c.s.Headers)}
 	f.ctx, f.cancel = context.WithCancelCause(ctx)
 	f.mu.Lock()
 	f.timer = time.AfterFunc(min(c.s.Headers, c.s.Total), f.look)
@@ -179,8 +182,11 @@ func (f *flight) over() {
 	f.closed = true
 	f.timer.Stop()
 	f.mu.Unlock()
-	if !was {
-		f.cancel(nil)
+	if was {
+		return
+	}
+	f.cancel(nil)
+	if !f.aside {
 		f.c.sem.Release(1)
 	}
 }

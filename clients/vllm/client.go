@@ -85,7 +85,7 @@ func (c *Client) Models(ctx context.Context) ([]Model, error) {
 // Health asks whether the server's engine is alive. It needs no key.
 func (c *Client) Health(ctx context.Context) error {
 	const op = "vllm: health"
-	return c.http.Call(ctx, transport.Call{Op: op, Method: http.MethodGet, Path: "/health", Check: func(r *transport.Reply) error { return statusError(op, r) }})
+	return c.http.Call(ctx, transport.Call{Op: op, Method: http.MethodGet, Path: "/health", Aside: true, Check: func(r *transport.Reply) error { return statusError(op, r) }})
 }
 
 // Version returns the server's version.
