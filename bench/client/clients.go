@@ -9,6 +9,9 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
+	"runtime/pprof"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,6 +28,9 @@ const (
 	answer   = `{"id":"chatcmpl-1","object":"chat.completion","created":1795388479,"model":"bench","choices":[{"index":0,"message":{"role":"assistant","content":"The user would like it for the sea around the lighthouse."},"logprobs":null,"finish_reason":"stop"}],"usage":{"prompt_tokens":23,"total_tokens":35,"completion_tokens":12}}`
 )
 
+// request is what all clients of this side send.
+var request = vllm.ChatRequest{Messages: []vllm.Message{vllm.User(vllm.Soft{}, prompt)}, Params: vllm.Params{MaxTokens: maxToken, TextOnly: true}}
+
 // serveInstantly answers every request at once. It prints its address and serves until it is killed.
 func serveInstantly(w io.Writer) error {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -40,7 +46,7 @@ func serveInstantly(w io.Writer) error {
 }
 
 // beClient sends requests for a while, measures its own CPU time and prints the result.
-func beClient(w io.Writer, name, url string, seconds float64, concurrency int) error {
+func beClient(w io.Writer, name, url, profile string, seconds float64, concurrency int) error {
 	ask, done, err := asker(name, url, concurrency)
 	if err != nil {
 		return err
@@ -48,6 +54,17 @@ func beClient(w io.Writer, name, url string, seconds float64, concurrency int) e
 	defer done()
 	if _, err := loop(ask, time.Second, concurrency); err != nil {
 		return err
+	}
+	if profile != "" {
+		f, err := os.Create(profile)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		if err := pprof.StartCPUProfile(f); err != nil {
+			return err
+		}
+		defer pprof.StopCPUProfile()
 	}
 	before, err := cpuTime()
 	if err != nil {
@@ -95,29 +112,27 @@ func loop(ask func() error, d time.Duration, concurrency int) (int, error) {
 func asker(name, url string, concurrency int) (ask func() error, done func(), err error) {
 	ctx := context.Background()
 	if name == "bare" {
-		ask, done := bare(url, concurrency)
-		return ask, done, nil
+		return bare(url, concurrency)
 	}
 	cl, err := vllm.New(vllm.Config{Settings: transport.Settings{BaseURL: url, Attempts: 1, MaxConcurrent: concurrency}, Model: model})
 	if err != nil {
 		return nil, nil, err
 	}
-	req := vllm.ChatRequest{Messages: []vllm.Message{vllm.User(vllm.Soft{}, prompt)}, Params: vllm.Params{MaxTokens: maxToken, TextOnly: true}}
 	switch name {
 	case "vllm":
 		return func() error {
-			_, err := cl.Chat(ctx, req)
+			_, err := cl.Chat(ctx, request)
 			return err
 		}, cl.Close, nil
-	case "pool":
-		p, err := pool.New(pool.Settings{MaxInFlight: concurrency}, []pool.Endpoint[*vllm.Client]{{Name: url, Client: cl}})
+	case "pool", "pool64":
+		p, err := pool.New(pool.Settings{MaxInFlight: concurrency, Fixed: name == "pool64"}, []pool.Endpoint[*vllm.Client]{{Name: url, Client: cl}})
 		if err != nil {
 			return nil, nil, err
 		}
 		call := pool.Call{Op: "chat", Key: "user", Tokens: maxToken}
 		return func() error {
 			return p.Do(ctx, call, func(ctx context.Context, c *vllm.Client) error {
-				_, err := c.Chat(ctx, req)
+				_, err := c.Chat(ctx, request)
 				return err
 			})
 		}, func() { p.Close(); cl.Close() }, nil
@@ -125,13 +140,20 @@ func asker(name, url string, concurrency int) (ask func() error, done func(), er
 	return nil, nil, errors.New("there is no client " + name)
 }
 
-// bare is the least that a request can cost with net/http: the body is ready, the answer is read and thrown away.
-func bare(url string, concurrency int) (ask func() error, done func()) {
-	body, _ := json.Marshal(map[string]any{"model": model, "max_tokens": maxToken, "temperature": 0, "messages": []any{map[string]string{"role": "user", "content": prompt}}}) // strings and numbers
+// bare is the least that a request can cost with net/http: the body, that of clients/vllm, is ready, the answer is read and thrown away.
+func bare(url string, concurrency int) (ask func() error, done func(), err error) {
+	var sent capture
+	cl, err := vllm.New(vllm.Config{Settings: transport.Settings{BaseURL: url, Attempts: 1, RoundTripper: &sent}, Model: model})
+	if err != nil {
+		return nil, nil, err
+	}
+	if _, err := cl.Chat(context.Background(), request); err != nil {
+		return nil, nil, err
+	}
 	tr := &http.Transport{MaxIdleConns: concurrency, MaxIdleConnsPerHost: concurrency}
-	cl := &http.Client{Transport: tr}
+	hc := &http.Client{Transport: tr}
 	return func() error {
-		resp, err := cl.Post(url+"/v1/chat/completions", "application/json", bytes.NewReader(body))
+		resp, err := hc.Post(url+"/v1/chat/completions", "application/json", bytes.NewReader(sent))
 		if err != nil {
 			return err
 		}
@@ -143,5 +165,14 @@ func bare(url string, concurrency int) (ask func() error, done func()) {
 			return errors.New(resp.Status)
 		}
 		return nil
-	}, tr.CloseIdleConnections
+	}, tr.CloseIdleConnections, nil
+}
+
+// capture keeps the body of a request and answers it.
+type capture []byte
+
+// RoundTrip answers.
+func (c *capture) RoundTrip(req *http.Request) (_ *http.Response, err error) {
+	*c, err = io.ReadAll(req.Body)
+	return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(answer))}, err
 }

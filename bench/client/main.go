@@ -26,13 +26,14 @@ func main() {
 	serve := flag.Bool("serve", false, "be the server")
 	client := flag.String("client", "", "be this client, of -url")
 	url := flag.String("url", "", "the server's address")
+	profile := flag.String("cpuprofile", "", "with -client: write a CPU profile of the measured time to this file")
 	flag.Parse()
 	var err error
 	switch {
 	case *serve:
 		err = serveInstantly(os.Stdout)
 	case *client != "":
-		err = beClient(os.Stdout, *client, *url, *seconds, *concurrency)
+		err = beClient(os.Stdout, *client, *url, *profile, *seconds, *concurrency)
 	default:
 		err = compare(os.Stdout, *python, *script, *turns, *seconds, *concurrency)
 	}
@@ -59,6 +60,7 @@ var contenders = []contender{
 	{"bare", "bare net/http loop (Go)", false},
 	{"vllm", "clients/vllm", false},
 	{"pool", "clients/pool over clients/vllm", false},
+	{"pool64", "the same with a fixed limit", false},
 	{"aiohttp", "bare aiohttp loop (Python)", true},
 	{"openai", "official async client (Python)", true},
 	{"litellm", "LiteLLM (Python)", true},

@@ -9,7 +9,7 @@ import time
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # nothing is fetched
 
 PROMPT = "The user liked five films about the sea and none about space. Would the user like a film about a lighthouse?"
-BODY = {"model": "bench", "max_tokens": 32, "temperature": 0, "messages": [{"role": "user", "content": PROMPT}]}
+BODY = {"model": "bench", "max_tokens": 32, "temperature": 0, "n": 1, "messages": [{"role": "user", "content": PROMPT}]}
 
 
 async def with_aiohttp(url, concurrency, measure):

@@ -7,6 +7,8 @@ const (
 	holds      = 1.5
 	queues     = 2.0
 	startLimit = 8
+	// noise is a difference of latencies, in seconds, that says nothing about a server: it is this machine's and the network's.
+	noise = 0.01
 	// A server that refuses calls now and then is not overloaded, and halving for each such accident would bring the limit to its
 	// floor (a loss of 5% halves TCP's window all the time). These are shares of the last calls, exponentially weighted.
 	refusedHold = 0.10 // above it the limit stays
@@ -102,11 +104,11 @@ func (l *limiter) answered(d time.Duration, now time.Time) {
 		l.best = max(rate, forget*l.best)
 	}
 	switch {
-	case mean > queues*l.base && l.slowStart:
+	case mean > queues*l.base+noise && l.slowStart:
 		l.slowStart = false
-	case mean > queues*l.base:
-		l.shrink(max(0.5, queues*l.base/mean), now)
-	case mean <= holds*l.base && l.full && l.refused < refusedHold:
+	case mean > queues*l.base+noise:
+		l.shrink(max(0.5, (queues*l.base+noise)/mean), now)
+	case mean <= holds*l.base+noise && l.full && l.refused < refusedHold:
 		if l.slowStart {
 			l.limit = min(2*l.limit, l.most)
 		} else {

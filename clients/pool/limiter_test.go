@@ -3,6 +3,7 @@ package pool
 import (
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"testing"
 	"time"
 
@@ -173,5 +174,36 @@ func TestLimiterFollowsAGrowingRate(t *testing.T) {
 	}
 	if fixed.limit != 256 {
 		t.Errorf("a fixed limit became %d", fixed.limit)
+	}
+}
+
+// Against a server that answers at once, latencies are the noise of this machine, whatever their ratio: the limit grows to its cap and
+// stays there. The same ratios at the length of real answers are a queue.
+func TestLimiterNoise(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	run := func(unit time.Duration) (least int) {
+		l := newLimiter(64, false)
+		now := time.Unix(0, 0)
+		for trip := range 300 {
+			d := unit/2 + time.Duration(rng.Int64N(int64(unit)))
+			if rng.IntN(4) == 0 {
+				d *= 5
+			}
+			now = now.Add(d)
+			for range max(l.limit, bigWindow) {
+				l.started(l.limit)
+				l.answered(d, now)
+			}
+			if trip == 100 || trip > 100 && l.limit < least {
+				least = l.limit
+			}
+		}
+		return least
+	}
+	if n := run(1500 * time.Microsecond); n != 64 {
+		t.Errorf("the limit falls to %d", n)
+	}
+	if n := run(time.Second); n > 48 {
+		t.Errorf("latencies of seconds that grow five times leave the limit at %d", n)
 	}
 }

@@ -83,7 +83,7 @@ func (c *Client) Info(ctx context.Context) (Info, error) {
 // Health asks whether the server can generate. An unhealthy one gives a transient error.
 func (c *Client) Health(ctx context.Context) error {
 	const op = "tgi: health"
-	return c.http.Call(ctx, transport.Call{Op: op, Method: http.MethodGet, Path: "/health", Check: func(r *transport.Reply) error { return statusError(op, r) }})
+	return c.http.Call(ctx, transport.Call{Op: op, Method: http.MethodGet, Path: "/health", Aside: true, Check: func(r *transport.Reply) error { return statusError(op, r) }})
 }
 
 // Load is how busy a server is, in requests.
@@ -94,7 +94,7 @@ type Load struct{ Waiting, Running float64 }
 func (c *Client) Load(ctx context.Context) (Load, error) {
 	const op = "tgi: metrics"
 	var l Load
-	err := c.http.Call(ctx, transport.Call{Op: op, Method: http.MethodGet, Path: "/metrics", Check: func(r *transport.Reply) error {
+	err := c.http.Call(ctx, transport.Call{Op: op, Method: http.MethodGet, Path: "/metrics", Aside: true, Check: func(r *transport.Reply) error {
 		if err := statusError(op, r); err != nil {
 			return err
 		}

@@ -2,7 +2,6 @@ package transport
 
 import (
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"strings"
@@ -16,7 +15,14 @@ const (
 	idPrefix = "recpie-"
 )
 
-func newRequestID() string { return fmt.Sprintf("%s%016x", idPrefix, rand.Uint64()) }
+func newRequestID() string {
+	id := [len(idPrefix) + 16]byte{}
+	copy(id[:], idPrefix)
+	for i, v := len(id)-1, rand.Uint64(); i >= len(idPrefix); i, v = i-1, v>>4 {
+		id[i] = "0123456789abcdef"[v&15]
+	}
+	return string(id[:])
+}
 
 // RequestID returns the id under which the request of an answer was sent, "" when it had none.
 func RequestID(resp *http.Response) string {

@@ -32,9 +32,9 @@ func (c *Client) Stream(ctx context.Context, call Call, each func(data []byte, a
 	if kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")); kind != "text/event-stream" {
 		return Suspect(call.Op, fmt.Errorf("the answer is %q, not a stream of events", kind))
 	}
-	body := resp.Body.(*boundedBody) // only Do's answers to errors are wrapped again
+	body := resp.Body.(*flight) // only answers that are errors are wrapped again
 	body.untimed = true
-	body.timer.Reset(c.s.Headers)
+	body.within(c.s.Headers)
 	in := newEvents(body, maxEvent)
 	for {
 		data, err := in.next()
@@ -47,10 +47,10 @@ func (c *Client) Stream(ctx context.Context, call Call, each func(data []byte, a
 		case err != nil:
 			return c.Failed(ctx, call.Op, fmt.Errorf("reading the stream: %w", err))
 		}
-		body.timer.Reset(c.s.Idle)
+		body.within(c.s.Idle)
 		switch err := each(data, at); {
 		case errors.Is(err, ErrStop):
-			body.timer.Reset(min(c.s.Idle, time.Second))
+			body.within(min(c.s.Idle, time.Second))
 			_, _ = io.CopyN(io.Discard, body, 4<<10) // the little that follows the end mark: the connection can be used again
 			return nil
 		case err != nil:

@@ -7,101 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-
-	"recpie/internal/wire/openai"
 )
-
-// chatAnswer and completionAnswer tell what is missing, or null, from what is 0 or empty.
-type chatAnswer struct {
-	openai.ChatResponse
-	Choices []struct {
-		openai.ChatChoice
-		Index *int `json:"index"`
-	} `json:"choices"`
-}
-
-type completionAnswer struct {
-	openai.CompletionResponse
-	Choices []struct {
-		openai.CompletionChoice
-		Index *int    `json:"index"`
-		Text  *string `json:"text"`
-	} `json:"choices"`
-}
-
-func (a *chatAnswer) id() string       { return a.ID }
-func (a *completionAnswer) id() string { return a.ID }
-
-// chatResult checks a chat answer against its request and converts it.
-func chatResult(r *chatAnswer, p Params) (*Result, error) {
-	res := newResult(r.Model, r.Usage, r.PromptTokenIDs)
-	for _, ch := range r.Choices {
-		if ch.Index == nil {
-			return nil, errNoIndex
-		}
-		if ch.Message.Content == nil {
-			return nil, fmt.Errorf("choice %d has no content", *ch.Index)
-		}
-		c := Choice{Index: *ch.Index, Text: *ch.Message.Content, TokenIDs: ch.TokenIDs, FinishReason: deref(ch.FinishReason)}
-		if p.Logprobs {
-			if ch.Logprobs == nil {
-				return nil, fmt.Errorf("choice %d has no log-probabilities", *ch.Index)
-			}
-			c.Logprobs = make([]float64, len(ch.Logprobs.Content))
-			for i, t := range ch.Logprobs.Content {
-				c.Logprobs[i] = t.Logprob
-			}
-		}
-		res.Choices = append(res.Choices, c)
-	}
-	if err := checkResult(res, p); err != nil {
-		return nil, err
-	}
-	return res, nil
-}
-
-// completionResult checks a completion answer against its request and converts it.
-func completionResult(r *completionAnswer, p Params) (*Result, error) {
-	var prompt []int32
-	if len(r.Choices) > 0 {
-		prompt = r.Choices[0].PromptTokenIDs
-	}
-	res := newResult(r.Model, r.Usage, prompt)
-	for _, ch := range r.Choices {
-		if ch.Index == nil {
-			return nil, errNoIndex
-		}
-		if ch.Text == nil {
-			return nil, fmt.Errorf("choice %d has no text", *ch.Index)
-		}
-		c := Choice{Index: *ch.Index, Text: *ch.Text, TokenIDs: ch.TokenIDs, FinishReason: deref(ch.FinishReason)}
-		if p.Logprobs {
-			if ch.Logprobs == nil {
-				return nil, fmt.Errorf("choice %d has no log-probabilities", *ch.Index)
-			}
-			c.Logprobs = make([]float64, len(ch.Logprobs.TokenLogprobs))
-			for i, lp := range ch.Logprobs.TokenLogprobs {
-				if lp == nil {
-					return nil, fmt.Errorf("choice %d: the log-probability of token %d is null", *ch.Index, i)
-				}
-				c.Logprobs[i] = *lp
-			}
-		}
-		res.Choices = append(res.Choices, c)
-	}
-	if err := checkResult(res, p); err != nil {
-		return nil, err
-	}
-	return res, nil
-}
-
-func newResult(model string, u *openai.Usage, prompt []int32) *Result {
-	res := &Result{Model: model, PromptTokenIDs: prompt}
-	if u != nil {
-		res.PromptTokens, res.CompletionTokens = u.PromptTokens, u.CompletionTokens
-	}
-	return res
-}
 
 // checkResult refuses an answer that is not exactly what was asked for; a server has been seen to return fewer choices than n.
 func checkResult(res *Result, p Params) error {
@@ -179,8 +85,6 @@ func checkIDs(ids []int32) error {
 	}
 	return nil
 }
-
-func equalIDs(a, b []int32) bool { return slices.Equal(a, b) }
 
 func deref(s *string) string {
 	if s == nil {

@@ -85,7 +85,7 @@ func (c *Client) Models(ctx context.Context) ([]Model, error) {
 // Health asks whether the server's engine is alive. It needs no key.
 func (c *Client) Health(ctx context.Context) error {
 	const op = "vllm: health"
-	return c.http.Call(ctx, transport.Call{Op: op, Method: http.MethodGet, Path: "/health", Check: func(r *transport.Reply) error { return statusError(op, r) }})
+	return c.http.Call(ctx, transport.Call{Op: op, Method: http.MethodGet, Path: "/health", Aside: true, Check: func(r *transport.Reply) error { return statusError(op, r) }})
 }
 
 // Version returns the server's version.
@@ -151,10 +151,6 @@ func (c *Client) post(ctx context.Context, op, path string, in, out any, check f
 	if err != nil {
 		return fault.New(fault.Item, op, err)
 	}
-	return c.postBytes(ctx, op, path, body, out, check)
-}
-
-func (c *Client) postBytes(ctx context.Context, op, path string, body []byte, out any, check func() error) error {
 	return c.http.Call(ctx, transport.Call{Op: op, Method: http.MethodPost, Path: path, ContentType: "application/json", Body: body, Check: decoder(op, out, check)})
 }
 
@@ -167,11 +163,6 @@ func decoder(op string, out any, check func() error) func(*transport.Reply) erro
 		reset(out)
 		if err := transport.Unmarshal(r.Body, out); err != nil {
 			return transport.Suspect(op, fmt.Errorf("the answer is not the JSON expected: %w", err))
-		}
-		if a, ok := out.(interface{ id() string }); ok {
-			if err := transport.CheckID(r.SentID, a.id()); err != nil {
-				return transport.Suspect(op, err)
-			}
 		}
 		if check != nil {
 			return transport.Suspect(op, check())

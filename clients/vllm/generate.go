@@ -2,10 +2,9 @@ package vllm
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
-	"fmt"
+	"net/http"
 
+	"recpie/clients/transport"
 	"recpie/internal/fault"
 	"recpie/internal/wire/openai"
 )
@@ -22,22 +21,26 @@ func (c *Client) Chat(ctx context.Context, req ChatRequest) (*Result, error) {
 	if err := req.check(); err != nil {
 		return nil, err
 	}
-	c.name(&req.Params)
+	c.resolve(&req.Params)
 	if plain, ok := c.asPlain(req); ok {
 		return c.chatPlain(ctx, plain, req)
 	}
-	wire := openai.ChatRequest{Sampling: c.sampling(req.Params), Messages: wireMessages(req.Messages)}
+	wire := openai.ChatRequest{Sampling: req.sampling(), Messages: wireMessages(req.Messages)}
 	if req.Logprobs {
 		wire.Logprobs, wire.TopLogprobs = openai.Ptr(true), openai.Ptr(0)
 	}
-	return c.generate(ctx, op, "/v1/chat/completions", wire, req.Params, func(body []byte) (*Result, error) {
-		var r chatAnswer
-		var res *Result
-		err := c.postBytes(ctx, op, "/v1/chat/completions", body, &r, func() (err error) {
-			res, err = chatResult(&r, req.Params)
-			return err
-		})
-		return res, err
+	size := 200
+	for _, m := range req.Messages {
+		for _, p := range m.Parts {
+			size += len(p.Text) + len(p.Soft.text)
+		}
+	}
+	body, err := wire.AppendJSON(make([]byte, 0, size))
+	if err != nil {
+		return nil, fault.New(fault.Item, op, err)
+	}
+	return c.generate("/v1/chat/completions", body, req.Params, func() (*Result, error) {
+		return c.ask(ctx, op, "/v1/chat/completions", body, &req.Params, true)
 	})
 }
 
@@ -55,8 +58,8 @@ func (c *Client) Complete(ctx context.Context, req CompletionRequest) (*Result, 
 	if err := req.check(); err != nil {
 		return nil, err
 	}
-	c.name(&req.Params)
-	wire := openai.CompletionRequest{Sampling: c.sampling(req.Params)}
+	c.resolve(&req.Params)
+	wire := openai.CompletionRequest{Sampling: req.sampling()}
 	switch {
 	case req.Soft.rows > 0 && req.Text == "" && req.Tokens == nil:
 		wire.PromptEmbeds = openai.One(req.Soft.text)
@@ -70,32 +73,52 @@ func (c *Client) Complete(ctx context.Context, req CompletionRequest) (*Result, 
 	if req.Logprobs {
 		wire.Logprobs = openai.Ptr(0)
 	}
-	return c.generate(ctx, op, "/v1/completions", wire, req.Params, func(body []byte) (*Result, error) {
-		var r completionAnswer
-		var res *Result
-		err := c.postBytes(ctx, op, "/v1/completions", body, &r, func() (err error) {
-			res, err = completionResult(&r, req.Params)
-			return err
-		})
-		return res, err
-	})
-}
-
-// generate marshals the request once, for the wire and for the cache's key, and remembers deterministic answers.
-func (c *Client) generate(ctx context.Context, op, path string, wire any, p Params, send func(body []byte) (*Result, error)) (*Result, error) {
-	body, err := json.Marshal(wire)
+	body, err := wire.AppendJSON(make([]byte, 0, 512+len(req.Text)+len(req.Soft.text)+8*len(req.Tokens)))
 	if err != nil {
 		return nil, fault.New(fault.Item, op, err)
 	}
+	return c.generate("/v1/completions", body, req.Params, func() (*Result, error) {
+		return c.ask(ctx, op, "/v1/completions", body, &req.Params, false)
+	})
+}
+
+// ask sends a request for generation and checks its answer.
+func (c *Client) ask(ctx context.Context, op, path string, body []byte, p *Params, chat bool) (*Result, error) {
+	var res *Result
+	err := c.send(ctx, op, path, body, func(r *transport.Reply) error {
+		a := generations.Get().(*generation)
+		defer a.free()
+		err := a.decode(r, p.N, chat)
+		if err == nil {
+			res, err = a.result(p)
+		}
+		return err
+	})
+	return res, err
+}
+
+// send posts a request and has an answer of status 200 read, which must not keep its body; what read complains about is the server's
+// fault.
+func (c *Client) send(ctx context.Context, op, path string, body []byte, read func(*transport.Reply) error) error {
+	return c.http.Call(ctx, transport.Call{Op: op, Method: http.MethodPost, Path: path, ContentType: "application/json", Body: body, Lent: true, Check: func(r *transport.Reply) error {
+		if err := statusError(op, r); err != nil {
+			return err
+		}
+		return transport.Suspect(op, read(r))
+	}})
+}
+
+// generate remembers deterministic answers. The body, which holds all that decides the answer, is part of the cache's key.
+func (c *Client) generate(path string, body []byte, p Params, send func() (*Result, error)) (*Result, error) {
 	if c.cache == nil || !p.deterministic() {
-		return send(body)
+		return send()
 	}
 	key := keyOf(path, body)
 	if r := c.cache.get(key); r != nil {
 		return r, nil
 	}
 	epoch := c.cache.epoch()
-	r, err := send(body)
+	r, err := send()
 	if err == nil {
 		c.cache.put(key, r, epoch)
 	}
@@ -117,48 +140,26 @@ func (c *Client) Score(ctx context.Context, model string, ids []int32, tail int)
 		Sampling: openai.Sampling{Model: c.modelName(model), MaxTokens: openai.Ptr(0), Temperature: openai.Ptr(0.0), ReturnTokenIDs: openai.Ptr(true)},
 		Prompt:   openai.TokenPrompt(ids), Echo: openai.Ptr(true), Logprobs: openai.Ptr(1),
 	}
-	var r completionAnswer
+	body, err := wire.AppendJSON(make([]byte, 0, 256+8*len(ids)))
+	if err != nil {
+		return nil, fault.New(fault.Item, op, err)
+	}
 	var out []float64
-	err := c.post(ctx, op, "/v1/completions", wire, &r, func() (err error) {
-		if err := checkModel(deref(wire.Model), r.Model); err != nil {
+	err = c.send(ctx, op, "/v1/completions", body, func(r *transport.Reply) error {
+		a := generations.Get().(*generation)
+		defer a.free()
+		err := a.decode(r, 1, false)
+		if err != nil {
 			return err
 		}
-		out, err = scores(&r, ids)
+		if err := checkModel(deref(wire.Model), string(a.model)); err != nil {
+			return err
+		}
+		out, err = a.scores(ids)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
 	return out[len(out)-tail:], nil
-}
-
-// scores reads the log-probabilities of ids[1:] from an echo answer.
-func scores(r *completionAnswer, ids []int32) ([]float64, error) {
-	if len(r.Choices) != 1 {
-		return nil, fmt.Errorf("%d choices where 1 was asked for", len(r.Choices))
-	}
-	ch := r.Choices[0]
-	if ch.Index == nil || *ch.Index != 0 || ch.Text == nil {
-		return nil, errors.New("the only choice has no text or is not number 0")
-	}
-	if err := checkFinish(0, deref(ch.FinishReason)); err != nil {
-		return nil, err
-	}
-	if ch.Logprobs == nil || len(ch.Logprobs.TokenLogprobs) != len(ids) {
-		return nil, fmt.Errorf("no log-probability for each of the %d prompt tokens", len(ids))
-	}
-	if ch.PromptTokenIDs != nil && !equalIDs(ch.PromptTokenIDs, ids) {
-		return nil, fmt.Errorf("the server scored other token ids than those sent")
-	}
-	out := make([]float64, len(ids)-1)
-	for i, lp := range ch.Logprobs.TokenLogprobs[1:] {
-		if lp == nil {
-			return nil, fmt.Errorf("the log-probability of token %d is null", i+1)
-		}
-		if err := checkLogprob(*lp); err != nil {
-			return nil, fmt.Errorf("token %d: %w", i+1, err)
-		}
-		out[i] = *lp
-	}
-	return out, nil
 }

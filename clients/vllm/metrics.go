@@ -28,7 +28,7 @@ type Metrics struct {
 func (c *Client) Metrics(ctx context.Context) (Metrics, error) {
 	const op = "vllm: metrics"
 	var m Metrics
-	err := c.http.Call(ctx, transport.Call{Op: op, Method: http.MethodGet, Path: "/metrics", Accept: "text/plain", Check: func(r *transport.Reply) error {
+	err := c.http.Call(ctx, transport.Call{Op: op, Method: http.MethodGet, Path: "/metrics", Accept: "text/plain", Aside: true, Check: func(r *transport.Reply) error {
 		if err := statusError(op, r); err != nil {
 			return err
 		}

@@ -3,9 +3,11 @@ package vllm
 import (
 	"context"
 	"math"
+	"net/http"
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"recpie/internal/fault"
 )
@@ -64,4 +66,44 @@ func FuzzParseMetrics(f *testing.F) {
 			}
 		}
 	})
+}
+
+// A server whose every place is taken by long calls is busy, not ill: looks at it do not wait for a place.
+func TestBusyServerIsLookedAt(t *testing.T) {
+	page, err := os.ReadFile("testdata/metrics.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	arrived, leave := make(chan bool), make(chan bool)
+	f := newFake(t, func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/v1/completions":
+			arrived <- true
+			<-leave
+		case "/metrics":
+			_, _ = w.Write(page)
+		}
+	})
+	c := newClient(t, f.URL, func(cfg *Config) { cfg.MaxConcurrent, cfg.Attempts = 1, 1 })
+	done := make(chan bool)
+	go func() {
+		defer close(done)
+		_, _ = c.Complete(context.Background(), CompletionRequest{Text: "x", Params: Params{MaxTokens: 1}}) // its answer is empty
+	}()
+	<-arrived
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if err := c.Health(ctx); err != nil {
+		t.Errorf("health: %v", err)
+	}
+	if _, err := c.Metrics(ctx); err != nil {
+		t.Errorf("metrics: %v", err)
+	}
+	short, stop := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	defer stop()
+	if _, err := c.Version(short); err == nil {
+		t.Error("a call that takes a place did not wait for one")
+	}
+	close(leave)
+	<-done
 }

@@ -91,7 +91,11 @@ func (s strict) Do(req *http.Request) (*http.Response, error) {
 // chatPlain sends a chat through go-openai.
 func (c *Client) chatPlain(ctx context.Context, plain goopenai.ChatCompletionRequest, req ChatRequest) (*Result, error) {
 	const op = "vllm: chat"
-	return c.generate(ctx, op, "/v1/chat/completions", plain, req.Params, func([]byte) (*Result, error) {
+	body, err := json.Marshal(plain)
+	if err != nil {
+		return nil, fault.New(fault.Item, op, err)
+	}
+	return c.generate("/v1/chat/completions", body, req.Params, func() (*Result, error) {
 		var res *Result
 		err := c.http.Retry(ctx, op, func() error {
 			r, err := c.plain.CreateChatCompletion(ctx, plain)

@@ -57,8 +57,8 @@ func (c *Client) ChatStream(ctx context.Context, req ChatRequest, each func(Delt
 	if err := req.check(); err != nil {
 		return nil, err
 	}
-	c.name(&req.Params)
-	wire := streamRequest{ChatRequest: openai.ChatRequest{Sampling: c.sampling(req.Params), Messages: wireMessages(req.Messages)}}
+	c.resolve(&req.Params)
+	wire := streamRequest{ChatRequest: openai.ChatRequest{Sampling: req.sampling(), Messages: wireMessages(req.Messages)}}
 	wire.Stream, wire.StreamOptions.IncludeUsage = openai.Ptr(true), true
 	if req.Logprobs {
 		wire.Logprobs, wire.TopLogprobs = openai.Ptr(true), openai.Ptr(0)

@@ -104,17 +104,22 @@ type Result struct {
 	Cached           bool
 }
 
-// name puts the client's model where none is named, for the answer to be held against it.
-func (c *Client) name(p *Params) {
+var yes = true
+
+// resolve puts the client's model where none is named, for the answer to be held against it, and 1 where no number of answers is given.
+func (c *Client) resolve(p *Params) {
+	p.N = max(1, p.N)
 	if p.Model == "" {
 		p.Model = c.model
 	}
 }
 
-// sampling turns the parameters into the shared part of a request.
-func (c *Client) sampling(p Params) openai.Sampling {
-	n := max(1, p.N)
-	s := openai.Sampling{Model: c.modelName(p.Model), MaxTokens: &p.MaxTokens, Temperature: &p.Temperature, N: &n, Seed: p.Seed}
+// sampling turns the parameters into the shared part of a request, which points to them.
+func (p *Params) sampling() openai.Sampling {
+	s := openai.Sampling{MaxTokens: &p.MaxTokens, Temperature: &p.Temperature, N: &p.N, Seed: p.Seed}
+	if p.Model != "" {
+		s.Model = &p.Model
+	}
 	if p.TopP != 0 {
 		s.TopP = &p.TopP
 	}
@@ -131,7 +136,7 @@ func (c *Client) sampling(p Params) openai.Sampling {
 		s.IgnoreEOS = &p.IgnoreEOS
 	}
 	if !p.TextOnly {
-		s.ReturnTokenIDs = openai.Ptr(true)
+		s.ReturnTokenIDs = &yes
 	}
 	if p.CacheSalt != "" {
 		s.CacheSalt = &p.CacheSalt

@@ -36,21 +36,20 @@ func (p *Prompt) Len() int {
 }
 
 // MarshalJSON writes the shortest of the four forms that Batch allows.
-func (p Prompt) MarshalJSON() ([]byte, error) {
-	if len(p.Texts) > 0 && len(p.Tokens) > 0 {
-		return nil, errors.New("a prompt is text or token ids, not both")
-	}
+func (p Prompt) MarshalJSON() ([]byte, error) { return p.append(nil) }
+
+func (p Prompt) append(b []byte) ([]byte, error) {
 	switch {
+	case len(p.Texts) > 0 && len(p.Tokens) > 0:
+		return nil, errors.New("a prompt is text or token ids, not both")
 	case p.Batch && p.Tokens != nil:
-		return json.Marshal(p.Tokens)
-	case p.Batch && p.Texts != nil:
-		return json.Marshal(p.Texts)
+		return appendList(b, p.Tokens, appendIDs), nil
 	case p.Batch:
-		return []byte("[]"), nil
+		return appendList(b, p.Texts, appendString), nil
 	case len(p.Tokens) == 1:
-		return json.Marshal(nonNil(p.Tokens[0]))
+		return appendIDs(b, p.Tokens[0]), nil
 	case len(p.Texts) == 1:
-		return json.Marshal(p.Texts[0])
+		return appendString(b, p.Texts[0]), nil
 	}
 	return nil, errors.New("a single prompt must hold exactly one text or one list of token ids")
 }
@@ -108,11 +107,13 @@ func (s *Strings) Get() []string {
 }
 
 // MarshalJSON writes a string or a list.
-func (s Strings) MarshalJSON() ([]byte, error) {
+func (s Strings) MarshalJSON() ([]byte, error) { return s.append(nil), nil }
+
+func (s Strings) append(b []byte) []byte {
 	if !s.List && len(s.Values) == 1 {
-		return json.Marshal(s.Values[0])
+		return appendString(b, s.Values[0])
 	}
-	return json.Marshal(nonNil(s.Values))
+	return appendList(b, s.Values, appendString)
 }
 
 // UnmarshalJSON accepts a string or a list of strings.
@@ -144,20 +145,18 @@ type Part struct {
 }
 
 // MarshalJSON writes the field that the type calls for, empty or not: a text part without "text" is refused by the server.
-func (p Part) MarshalJSON() ([]byte, error) {
+func (p Part) MarshalJSON() ([]byte, error) { return p.append(nil) }
+
+func (p Part) append(b []byte) ([]byte, error) {
 	switch p.Type {
 	case PartText:
-		return json.Marshal(struct {
-			Type string `json:"type"`
-			Text string `json:"text"`
-		}{p.Type, p.Text})
+		b = appendString(append(b, `{"type":"text","text":`...), p.Text)
 	case PartEmbeds:
-		return json.Marshal(struct {
-			Type string `json:"type"`
-			Data string `json:"data"`
-		}{p.Type, p.Data})
+		b = appendString(append(b, `{"type":"prompt_embeds","data":`...), p.Data)
+	default:
+		return nil, fmt.Errorf("unknown content part type %q", p.Type)
 	}
-	return nil, fmt.Errorf("unknown content part type %q", p.Type)
+	return append(b, '}'), nil
 }
 
 // The part types this API knows.
@@ -167,11 +166,22 @@ const (
 )
 
 // MarshalJSON writes a string or a list of parts.
-func (c Content) MarshalJSON() ([]byte, error) {
-	if c.Parts != nil {
-		return json.Marshal(c.Parts)
+func (c Content) MarshalJSON() ([]byte, error) { return c.append(nil) }
+
+func (c Content) append(b []byte) (_ []byte, err error) {
+	if c.Parts == nil {
+		return appendString(b, c.Text), nil
 	}
-	return json.Marshal(c.Text)
+	b = append(b, '[')
+	for i, p := range c.Parts {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		if b, err = p.append(b); err != nil {
+			return nil, err
+		}
+	}
+	return append(b, ']'), nil
 }
 
 // UnmarshalJSON accepts a string, null (an empty text) or a list of parts.
@@ -195,11 +205,4 @@ func firstByte(data []byte) byte {
 		return 0
 	}
 	return data[0]
-}
-
-func nonNil[T any](s []T) []T {
-	if s == nil {
-		return []T{}
-	}
-	return s
 }
