@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"regexp"
@@ -23,7 +24,7 @@ func (c *chart) template(ctx context.Context, i Inference, cl *vllm.Client) []in
 	const what = "chat template"
 	ids, err := cl.TokenizeChat(ctx, []vllm.Message{vllm.User(vllm.Soft{}, sampleText)})
 	if err != nil {
-		c.failed(levelOf(i.Adapters), what, "serve a chat model, or give the server --chat-template", err)
+		c.lacks(i.Adapters, what, "serve a chat model, or give the server --chat-template", err)
 		return nil
 	}
 	c.ok(what, "%d tokens for %d words", len(ids), sampleWords)
@@ -37,7 +38,7 @@ func (c *chart) scoring(ctx context.Context, i Inference, cl *vllm.Client, ids [
 		return // the template's finding says why
 	}
 	if _, err := cl.Score(ctx, i.Model, ids, 0); err != nil {
-		c.failed(levelOf(i.Adapters), what, "training needs echo with max_tokens 0 and logprobs, which vLLM answers: serve vLLM, or set training.frozen: true", err)
+		c.lacks(i.Adapters, what, "training needs echo with max_tokens 0 and logprobs, which vLLM answers: serve vLLM, or set training.frozen: true", err)
 		return
 	}
 	c.ok(what, "echo with max_tokens 0")
@@ -84,21 +85,19 @@ func (c *chart) adapters(ctx context.Context, i Inference, l *link, p page, seen
 	const (
 		what  = "run-time adapters"
 		slots = "adapter slots"
+
+		remedy = "start vLLM with --enable-lora and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True; GPT-2 has no LoRA there"
 	)
-	remedy := "start vLLM with --enable-lora and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True; GPT-2 has no LoRA there"
-	if !i.Adapters {
-		remedy += ". Only training needs them"
-	}
 	a, err := l.get(ctx, "/v1/load_lora_adapter")
 	switch {
 	case err != nil:
-		c.failed(levelOf(i.Adapters), what, remedy, err)
+		c.lacks(i.Adapters, what, remedy, err)
 		return
 	case a.status != http.StatusMethodNotAllowed:
-		c.note(levelOf(i.Adapters), what, remedy, fmt.Sprintf("the server has no route to load adapters (HTTP %d)", a.status))
+		c.lacks(i.Adapters, what, remedy, fmt.Errorf("the server has no route to load adapters: HTTP %d", a.status))
 		return
 	case seen && p.names["vllm:cache_config_info"] && !p.names["vllm:lora_requests_info"]:
-		c.note(levelOf(i.Adapters), what, remedy, "the route is there, but LoRA is off")
+		c.lacks(i.Adapters, what, remedy, errors.New("the route is there, but LoRA is off"))
 		return
 	}
 	c.ok(what, "the route is there")
@@ -113,7 +112,7 @@ func (c *chart) adapters(ctx context.Context, i Inference, l *link, p page, seen
 	case err != nil:
 		c.ok(slots, "%d adapters loaded, the limit is not stated", loaded)
 	case n < 2:
-		c.note(levelOf(i.Adapters), slots, "start vLLM with --max-loras 2 or more", fmt.Sprintf("%d, %d loaded: a new version is loaded beside the one that answers", n, loaded))
+		c.lacks(i.Adapters, slots, "start vLLM with --max-loras 2 or more", fmt.Errorf("%d in one batch, %d loaded: a new version is loaded beside the one that answers", n, loaded))
 	default:
 		c.ok(slots, "%d in one batch, %d loaded", n, loaded)
 	}

@@ -17,6 +17,14 @@ func (i Inference) words(sampled int) int {
 	return max(4, int(float64(i.PromptTokens)/2/perWord))
 }
 
+// fit shortens what the examination itself asks for to what the server takes, 0: unknown. That the settings ask for more has been said.
+func (i *Inference) fit(longest int) {
+	if longest > 0 && i.PromptTokens+i.AnswerTokens > longest {
+		i.AnswerTokens = max(1, min(i.AnswerTokens, longest/4))
+		i.PromptTokens = max(1, longest-i.AnswerTokens)
+	}
+}
+
 // vocabulary makes prompts that differ from their first word on when their numbers differ, so that no prefix is shared by chance.
 var vocabulary = strings.Fields("a quiet film about two friends who cross the sea in winter and find what they had lost long ago at home " +
 	"with music that stays and a slow ending one user liked its pictures another its voices")
@@ -101,5 +109,5 @@ func share(p page) string {
 	if p.queries <= 0 {
 		return ""
 	}
-	return fmt.Sprintf(", %.0f%% of the prompt tokens found so far", 100*p.hits/p.queries)
+	return fmt.Sprintf("; of all prompt tokens since it started, %.0f%% were found there", 100*p.hits/p.queries)
 }

@@ -143,6 +143,16 @@ func (f *fake) score(w http.ResponseWriter, body []byte) {
 	f.write(w, 200, map[string]any{"model": "tiny-llama", "choices": []any{map[string]any{"index": 0, "text": "", "finish_reason": "length", "logprobs": map[string]any{"token_logprobs": lps}}}})
 }
 
+// perWord is how many tokens a word has by the recorded answer to the sample text.
+func (f *fake) perWord() float64 {
+	var r struct{ Count int }
+	_, body := recorded(f.t, "llama_043")
+	if err := json.Unmarshal(body, &r); err != nil || r.Count == 0 {
+		f.t.Errorf("the recorded tokens: %v, %d of them", err, r.Count)
+	}
+	return float64(r.Count) / sampleWords
+}
+
 func (f *fake) chat(w http.ResponseWriter, r *http.Request, body []byte) {
 	if strings.Contains(string(body), `"prompt_embeds"`) && !f.blind {
 		if f.noEmbeds {
@@ -151,6 +161,10 @@ func (f *fake) chat(w http.ResponseWriter, r *http.Request, body []byte) {
 			f.write(w, 400, map[string]any{"error": map[string]any{"type": "BadRequestError", "param": "prompt_embeds", "code": 400,
 				"message": "`prompt_embeds` hidden_size 3 does not match the model's hidden_size 128. (parameter=prompt_embeds)"}})
 		}
+		return
+	}
+	if words := strings.Count(string(body), " ") + 1; float64(words)*f.perWord() > float64(f.maxLen) {
+		f.write(w, 400, map[string]any{"error": map[string]any{"message": "the prompt is too long", "type": "BadRequestError", "param": "input_tokens", "code": 400}})
 		return
 	}
 	f.mu.Lock()

@@ -115,12 +115,14 @@ func (c *chart) failed(level Level, what, remedy string, err error) {
 	c.note(level, what, remedy, err.Error())
 }
 
-// levelOf is Miss for what the settings need and Warn for what they do not.
-func levelOf(needed bool) Level {
+// lacks notes that the server cannot do something. That is in order where the settings do not need it: a run without training must not be
+// warned of what only training uses.
+func (c *chart) lacks(needed bool, what, remedy string, err error) {
 	if needed {
-		return Miss
+		c.failed(Miss, what, remedy, err)
+		return
 	}
-	return Warn
+	c.ok(what, "not there, and only training would need it (%v)", err)
 }
 
 // longest is the longest detail, in bytes: servers' messages are quoted.

@@ -82,8 +82,9 @@ func (c *chart) reachable(ctx context.Context, l *link, path, remedy string) boo
 	return true
 }
 
-// guarded asks for a route that a key protects, with the key and without. flag is how the server is told to ask for one.
-func (c *chart) guarded(ctx context.Context, l *link, path string, key transport.Secret, setting, flag string) bool {
+// guarded asks for a route that a key protects, with the key and without. keyEnv names the variable that holds it, setting where that is
+// set; flag is how the server is told to ask for a key.
+func (c *chart) guarded(ctx context.Context, l *link, path string, key transport.Secret, keyEnv, setting, flag string) bool {
 	const what = "key"
 	with, err := l.get(ctx, path)
 	if err != nil {
@@ -94,7 +95,7 @@ func (c *chart) guarded(ctx context.Context, l *link, path string, key transport
 		if key.Empty() {
 			c.miss(what, "name the environment variable that holds it: key_env of "+setting, "the server asks for a key, and none is set")
 		} else {
-			c.miss(what, "put the server's key into the environment variable that key_env of "+setting+" names", "the server refuses the key: HTTP %d", with.status)
+			c.miss(what, "put the server's key into "+keyEnv+", which key_env of "+setting+" names", "the server refuses the key: HTTP %d", with.status)
 		}
 		return false
 	}

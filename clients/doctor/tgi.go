@@ -98,7 +98,7 @@ func (c *chart) tgiScoring(ctx context.Context, i Inference, cl *tgi.Client, p t
 		return // the template's finding says why
 	}
 	if _, err := cl.Score(ctx, i.Model, p.Text, p.IDs, 1); err != nil {
-		c.failed(levelOf(i.Adapters), what, "start the server with --enable-prefill-logprobs; only training needs it", err)
+		c.lacks(i.Adapters, what, "start the server with --enable-prefill-logprobs", err)
 		return
 	}
 	c.ok(what, "log-probabilities of the input")

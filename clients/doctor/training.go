@@ -37,7 +37,7 @@ func (t Training) Examine(ctx context.Context) []Finding {
 	}
 	defer l.close()
 	if !c.reachable(ctx, l, tinker.PathHealth, "start the server, mend training.url, or set training.frozen: true") ||
-		!c.guarded(ctx, l, tinker.PathCapabilities, key, "training", "an API key") {
+		!c.guarded(ctx, l, tinker.PathCapabilities, key, t.KeyEnv, "training", "an API key") {
 		return c.all
 	}
 	s.Attempts, s.BackoffMax = 2, 2*time.Second

@@ -13,7 +13,7 @@ import (
 
 // vllm examines a server that speaks vLLM's API.
 func (c *chart) vllm(ctx context.Context, i Inference, l *link, s transport.Settings) {
-	if !c.guarded(ctx, l, "/v1/models", s.Key, "inference.endpoints", "--api-key") {
+	if !c.guarded(ctx, l, "/v1/models", s.Key, i.KeyEnv, "inference.endpoints", "--api-key") {
 		return
 	}
 	if version, ok := vllmVersion(ctx, l); ok {
@@ -32,6 +32,7 @@ func (c *chart) vllm(ctx context.Context, i Inference, l *link, s transport.Sett
 		return
 	}
 	ids := c.template(ctx, i, cl)
+	i.fit(longestOf(served, i.Model))
 	c.scoring(ctx, i, cl, ids)
 	c.softPrompts(ctx, i, cl)
 	before, seen := metricsOf(ctx, l)
@@ -92,6 +93,16 @@ func metricsOf(ctx context.Context, l *link) (page, bool) {
 	}
 	p := parsePage(a.body)
 	return p, len(p.names) > 0
+}
+
+// longestOf is the length of a served model, 0 when it is not stated.
+func longestOf(served []vllm.Model, name string) int {
+	for _, m := range served {
+		if m.ID == name {
+			return m.MaxLen
+		}
+	}
+	return 0
 }
 
 // model finds the served model and holds its length against what the settings need. It returns the list.

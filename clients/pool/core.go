@@ -203,13 +203,14 @@ func (c *core) poll(e *endpoint) {
 // metrics takes over what a server says of itself. A queue that grows although it is as long as a quarter of what runs is overload.
 func (e *endpoint) metrics(l Load, ok bool, now time.Time) {
 	if !ok || !(l.Waiting >= 0) || !(l.Running >= 0) || !(l.KV >= 0) {
-		e.known, e.server = false, Load{}
+		e.known, e.server, e.limiter.calm = false, Load{}, false
 		return
 	}
 	if e.known && l.Waiting > e.server.Waiting && l.Waiting > l.Running/4 {
 		e.limiter.shrink(0.5, now)
 	}
 	e.known, e.server, e.polled = true, l, e.inFlight
+	e.limiter.calm = l.Waiting == 0
 }
 
 // close wakes all who wait and ends what the pool runs itself.

@@ -31,6 +31,7 @@ type limiter struct {
 	fixed       bool // the limit stays where it is
 	slowStart   bool
 	full        bool    // the limit was reached in this window: only then is growing of use
+	calm        bool    // the server's own metrics say that nothing waits there
 	short, base float64 // seconds: latency of the last answers, long-run latency; 0: unknown
 	best        float64 // answers per second of the best window, slowly forgotten
 	refused     float64 // share of refusals
@@ -102,6 +103,11 @@ func (l *limiter) answered(d time.Duration, now time.Time) {
 			l.base = max(l.base, mean)
 		}
 		l.best = max(rate, forget*l.best)
+	}
+	if l.calm {
+		// What takes longer then is a larger batch or a busy machine. On one that others use, latency alone would bring the limit to
+		// its floor, where a server that computes batches answers a tenth of what it could.
+		mean = min(mean, holds*l.base)
 	}
 	switch {
 	case mean > queues*l.base+noise && l.slowStart:

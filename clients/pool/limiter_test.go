@@ -106,6 +106,25 @@ func TestLimiterFollowsTheServer(t *testing.T) {
 	}
 }
 
+// A server whose queue is known to be empty is used up to the cap although its latency jumps, as on a machine that others use; one that
+// has a queue, or tells nothing, is not.
+func TestLimiterBelievesAnEmptyQueue(t *testing.T) {
+	for _, calm := range []bool{true, false} {
+		now := time.Unix(1_000_000, 0)
+		l := newLimiter(64, false)
+		l.calm = calm
+		trip := 0
+		play(&l, &now, 150, func(inFlight int) time.Duration {
+			trip++
+			d := 20*time.Millisecond + time.Duration(inFlight)*time.Millisecond // a batch: the more the longer, and the cheaper each
+			return d * time.Duration(1+4*(trip*7%5)/2)
+		})
+		if calm != (l.limit == 64) {
+			t.Errorf("empty queue %v: limit %d of 64", calm, l.limit)
+		}
+	}
+}
+
 // Removing an endpoint moves only its own keys, adding it back restores them, and the keys are spread.
 func TestRendezvous(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
