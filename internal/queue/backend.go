@@ -8,7 +8,6 @@ import (
 
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/riverdriver"
-	"github.com/riverqueue/river/rivertype"
 	"riverqueue.com/riverui"
 	"riverqueue.com/riverui/uiendpoints"
 )
@@ -22,6 +21,8 @@ type backend interface {
 	update(ctx context.Context, fn func(session) error) error
 	// insert stores the rows of a chunk.
 	insert(ctx context.Context, s session, batch, chunk int64, rows []Input, results []Result) error
+	// index adds pairs of an identity's hash and a row's key, sorted, to the identity index. A hash that is there stays.
+	index(ctx context.Context, pairs [][2]int64) error
 	// alone runs fn unless another process is at the same work, named by key; it tells whether fn ran.
 	alone(ctx context.Context, key int64, fn func() error) (bool, error)
 	// register makes this process known as alive under its name until release is called. lost is closed when the others may
@@ -29,9 +30,7 @@ type backend interface {
 	register(ctx context.Context, name string) (lost <-chan struct{}, release func(), err error)
 	// dead tells whether the process called name is gone. It is asked inside a transaction and holds until that ends.
 	dead(ctx context.Context, s session, name string) (bool, error)
-	// client makes a River client; complete marks a job of it as completed inside a transaction.
 	client(c *river.Config) (client, error)
-	complete(ctx context.Context, s session, job *river.Job[chunkArgs]) error
 	// forget overwrites copies of deleted rows that the database keeps beside its tables.
 	forget(ctx context.Context) error
 	close() error
@@ -80,9 +79,6 @@ func (c typedClient[T]) enqueue(ctx context.Context, s session, jobs []river.Ins
 }
 
 func (c typedClient[T]) endpoints() uiendpoints.Bundle { return riverui.NewEndpoints(c.river, nil) }
-
-// gone tells whether completing failed because the job's row is not there any more: somebody deleted it in the web UI.
-func gone(err error) bool { return errors.Is(err, rivertype.ErrNotFound) }
 
 // broken tells whether a connection was cut.
 func broken(err error) bool {

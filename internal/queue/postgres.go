@@ -3,10 +3,12 @@ package queue
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
@@ -77,21 +79,43 @@ func (b *postgres) update(ctx context.Context, fn func(session) error) error {
 	return pgx.BeginFunc(ctx, b.pool, func(tx pgx.Tx) error { return fn(pgSession{q: tx, tx: tx}) })
 }
 
+// insert copies the rows in: a copy fills whole pages at a time, where an insert logs and locks for every row.
 func (b *postgres) insert(ctx context.Context, s session, batch, chunk int64, rows []Input, results []Result) error {
-	keys, tokens := make([]int64, len(rows)), make([]int64, len(rows))
-	cols := [5][][]byte{}
-	for i := range cols {
-		cols[i] = make([][]byte, len(rows))
-	}
+	c := newCopying(8, len(rows)*100)
 	for i, r := range results {
-		keys[i], tokens[i] = keyOf(batch, r.Row), int64(r.Tokens)
-		cols[0][i], cols[1][i], cols[2][i], cols[3][i], cols[4][i] = rows[i].Identity[:], blob(r.Reason), blob(r.Text), blob(r.Raw), r.Payload
+		c.row()
+		c.int(keyOf(batch, r.Row))
+		c.int(chunk)
+		c.bytes(string(rows[i].Identity[:]))
+		c.int(int64(r.Tokens))
+		c.bytes(r.Reason)
+		c.bytes(r.Text)
+		c.bytes(r.Raw)
+		c.bytes(string(r.Payload))
 	}
-	_, err := s.exec(ctx, `INSERT INTO recpie_result(key, chunk, identity, tokens, reason, text, raw, payload)
-		SELECT k, $1, i, t, r, x, w, p FROM unnest($2::bigint[], $3::bytea[], $4::bigint[], $5::bytea[], $6::bytea[], $7::bytea[], $8::bytea[]) AS u(k, i, t, r, x, w, p)`,
-		chunk, keys, cols[0], tokens, cols[1], cols[2], cols[3], cols[4])
+	return c.send(ctx, s, `recpie_result(key, chunk, identity, tokens, reason, text, raw, payload)`)
+}
+
+// index copies the pairs in, for the same reason. Where one of them is there already nothing is copied, and they are inserted.
+func (b *postgres) index(ctx context.Context, pairs [][2]int64) error {
+	c := newCopying(2, len(pairs)*26)
+	for i, p := range pairs {
+		if i > 0 && p[0] == pairs[i-1][0] {
+			continue
+		}
+		c.row()
+		c.int(p[0])
+		c.int(p[1])
+	}
+	err := b.update(ctx, func(s session) error { return c.send(ctx, s, `recpie_identity(hash, row_key)`) })
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) && pg.Code == uniqueViolation {
+		return b.update(ctx, func(s session) error { return indexPairs(ctx, s, b.words(), pairs) })
+	}
 	return err
 }
+
+const uniqueViolation = "23505"
 
 func (b *postgres) alone(ctx context.Context, key int64, fn func() error) (bool, error) {
 	conn, err := b.pool.Acquire(ctx)
@@ -183,11 +207,6 @@ func lockKey(name string) int64 {
 
 func (b *postgres) client(c *river.Config) (client, error) {
 	return newTyped(riverpgxv5.New(b.pool), c, func(s session) pgx.Tx { return s.(pgSession).tx })
-}
-
-func (b *postgres) complete(ctx context.Context, s session, job *river.Job[chunkArgs]) error {
-	_, err := river.JobCompleteTx[*riverpgxv5.Driver](ctx, s.(pgSession).tx, job)
-	return err
 }
 
 // forget does nothing: the server's own vacuum overwrites what is deleted.

@@ -126,7 +126,7 @@ func (db *DB) sealable(ctx context.Context, batch, from, until int64) (part, row
 var errEnough = errors.New("enough")
 
 // sealRange indexes the chunks from ≤ number < until. The identities are read from the inputs, which are packed densely,
-// and not from the results, which are not.
+// and not from the results, which are not. Chunks of reused rows are left out: their identities were found in the index.
 func (db *DB) sealRange(ctx context.Context, batch, from, until int64) error {
 	lo, hi := keyOf(batch, from), keyOf(batch, until)
 	var first, last int64
@@ -145,7 +145,7 @@ func (db *DB) sealRange(ctx context.Context, batch, from, until int64) error {
 		return err
 	}
 	var pairs [][2]int64
-	err = each(ctx, db.b.reader(), `SELECT data FROM recpie_input WHERE key >= $1 AND key < $2 ORDER BY key`, []any{lo, hi}, func(c cursor) error {
+	err = each(ctx, db.b.reader(), `SELECT i.data FROM recpie_input i JOIN recpie_chunk c ON c.key = i.key WHERE i.key >= $1 AND i.key < $2 AND c.state <> 3`, []any{lo, hi}, func(c cursor) error {
 		var data []byte
 		if err := c.Scan(&data); err != nil {
 			return err
@@ -163,11 +163,7 @@ func (db *DB) sealRange(ctx context.Context, batch, from, until int64) error {
 	}
 	slices.SortFunc(pairs, func(a, b [2]int64) int { return cmp.Compare(a[0], b[0]) })
 	for slice := range slices.Chunk(pairs, sealSlice) {
-		err := db.b.update(ctx, func(s session) error {
-			_, err := s.exec(ctx, `INSERT INTO recpie_identity(hash, row_key) SELECT a, b FROM `+db.b.words().pairs+` m WHERE true ON CONFLICT(hash) DO NOTHING`, jsonOf(slice))
-			return err
-		})
-		if err != nil {
+		if err := db.b.index(ctx, slice); err != nil {
 			return err
 		}
 		failpoint.Hit("queue-sealed")
@@ -176,6 +172,12 @@ func (db *DB) sealRange(ctx context.Context, batch, from, until int64) error {
 		_, err := s.exec(ctx, `UPDATE recpie_batch SET sealed = $1 WHERE id = $2 AND sealed = $3`, until, batch, from)
 		return err
 	})
+}
+
+// indexPairs adds pairs to the index, leaving what is there.
+func indexPairs(ctx context.Context, s session, words dialect, pairs [][2]int64) error {
+	_, err := s.exec(ctx, `INSERT INTO recpie_identity(hash, row_key) SELECT a, b FROM `+words.pairs+` m WHERE true ON CONFLICT(hash) DO NOTHING`, jsonOf(pairs))
+	return err
 }
 
 // jsonOf encodes integers for the subqueries of dialect.

@@ -149,6 +149,10 @@ func (b *sqliteFile) insert(ctx context.Context, s session, batch, chunk int64, 
 	return nil
 }
 
+func (b *sqliteFile) index(ctx context.Context, pairs [][2]int64) error {
+	return b.update(ctx, func(s session) error { return indexPairs(ctx, s, b.words(), pairs) })
+}
+
 // blob is a text as it is stored: nothing for the empty one.
 func blob(s string) []byte {
 	if s == "" {
@@ -174,11 +178,6 @@ func (b *sqliteFile) dead(context.Context, session, string) (bool, error) { retu
 
 func (b *sqliteFile) client(c *river.Config) (client, error) {
 	return newTyped(riversqlite.New(b.writes), c, func(s session) *sql.Tx { return s.(sqlSession).tx })
-}
-
-func (b *sqliteFile) complete(ctx context.Context, s session, job *river.Job[chunkArgs]) error {
-	_, err := river.JobCompleteTx[*riversqlite.Driver](ctx, s.(sqlSession).tx, job)
-	return err
 }
 
 func (b *sqliteFile) forget(ctx context.Context) error {
