@@ -76,8 +76,10 @@ func connect(ctx context.Context, c *config.Config, w *orchestrator.Workspace, s
 		if trainURL == "" {
 			trainURL, trainKey = url, ""
 		}
-	} else if err := w.Limit(c.Prompts.TokenBudget, characters{}); err != nil {
-		return nil, err
+	} else if w != nil { // nil: there are no prompts of ours
+		if err := w.Limit(c.Prompts.TokenBudget, characters{}); err != nil {
+			return nil, err
+		}
 	}
 	if err := b.dial(ctx, c, endpoints, timeout); err != nil {
 		return nil, err

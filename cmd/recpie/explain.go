@@ -3,34 +3,30 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
-	"slices"
-	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
 
 	"recpie/config"
-	"recpie/internal/batchfile"
-	"recpie/internal/fault"
 	"recpie/internal/progress"
 	"recpie/internal/queue"
 	"recpie/internal/torch"
 	"recpie/internal/web"
-	"recpie/prompts"
 )
 
 // explaining is what the flags of explain say.
 type explaining struct {
-	input, format, out, outFormat string
-	rows, dryRun, planOnly        bool
-	db, name, progress, ui        string
-	chunk, priority               int
-	errorRate                     float64
-	deadline                      time.Duration
+	in                     source
+	to                     exporting
+	dryRun, planOnly       bool
+	db, name, progress, ui string
+	chunk, priority        int
+	errorRate              float64
+	deadline               time.Duration
 }
 
 func (a *app) explainCmd() *cobra.Command {
@@ -43,21 +39,26 @@ lines of --input (JSON lines, CSV or Parquet with user_id and item_id, "-" for s
 reported before anything is sent. The same command continues an interrupted batch; rows that any batch of the database holds for
 the same prompt and model are reused.
 
+The input may be an OpenAI batch file as well (lines with custom_id, method, url and body): its requests are sent as they are written,
+and come out as the lines of an OpenAI batch output. A body names the model of inference.model, one that --model-alias says means
+it, or none.
+
 The batch lives in batches.db of the run directory, or in the PostgreSQL database that RECPIE_DATABASE_URL (or the file that
 RECPIE_DATABASE_URL_FILE names) leads to; there, 'recpie worker' on any machine joins in.`,
 		Example: `  recpie explain --run runs/first --sample-pairs 500
   recpie explain -c recpie.yaml --run runs/llama --input pairs.parquet --out explanations.parquet
   recpie explain -c recpie.yaml --run runs/llama --input pairs.jsonl --dry-run
+  recpie explain -c recpie.yaml --run runs/chats --input requests.jsonl --model-alias gpt-4o-mini --out answers.jsonl --errors errors.jsonl
+  recpie explain -c recpie.yaml --run runs/llama --input pairs.csv --order completed --out - | my-importer
   recpie explain status --run runs/llama -o json
   recpie explain retry-dead --run runs/llama`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.explain(cmd, f) },
 	}
 	fl := cmd.Flags()
-	fl.StringVar(&f.input, "input", "", `file of pairs, "-" for standard input (default: the records of the split)`)
-	fl.StringVar(&f.format, "input-format", "", "jsonl, csv or parquet (default: by the file's name)")
-	fl.StringVar(&f.out, "out", "", `file to export to, "-" for standard output (default explanations.jsonl in the run directory)`)
-	fl.StringVar(&f.outFormat, "out-format", "", "jsonl or parquet (default: by the file's name)")
-	fl.BoolVar(&f.rows, "rows", false, "export one line per sentence instead of one per pair")
+	fl.StringVar(&f.in.path, "input", "", `file of pairs or requests, "-" for standard input (default: the records of the split)`)
+	fl.StringVar(&f.in.format, "input-format", "", "jsonl, csv, parquet or openai (default: by the file's name and content)")
+	fl.StringArrayVar(&f.in.aliases, "model-alias", nil, "a name that means inference.model in the bodies of requests (repeatable)")
+	f.to.flags(fl, "explanations.jsonl in the run directory")
 	fl.BoolVar(&f.dryRun, "dry-run", false, "check the input and estimate requests, tokens and disk; send nothing")
 	fl.BoolVar(&f.planOnly, "plan-only", false, "store the batch and leave the work to 'recpie worker'")
 	fl.IntVar(&f.chunk, "chunk", 64, "rows of a job: they are redone together after a crash")
@@ -70,6 +71,7 @@ RECPIE_DATABASE_URL_FILE names) leads to; there, 'recpie worker' on any machine 
 	fl.StringVar(&f.ui, "ui", "", "show River's web interface at this address while working, as 127.0.0.1:8088; off loopback only with "+web.TokenVariable)
 	fl.StringVar(&f.progress, "progress", "text", "text, or json for one line of counts per second on standard error")
 	cmd.AddCommand(a.batchCmds(&f)...)
+	cmd.AddCommand(a.exportCmd(&f))
 	return cmd
 }
 
@@ -94,6 +96,9 @@ func (a *app) explain(cmd *cobra.Command, f explaining) error {
 	if f.progress != "text" && f.progress != "json" {
 		return &usageError{fmt.Errorf("--progress is text or json, not %q", f.progress)}
 	}
+	if err := f.to.check(); err != nil {
+		return err
+	}
 	torch.SetThreads(1)
 	show := progress.New(cmd.ErrOrStderr())
 	if f.progress == "json" {
@@ -105,15 +110,17 @@ func (a *app) explain(cmd *cobra.Command, f explaining) error {
 		return err
 	}
 	defer dir.Close()
-	folder, err := dataPath(c.Data.Path)
-	if err != nil {
-		return err
-	}
-	t, err := newTask(ctx, c, folder, f.input, f.format)
+	t, err := newTask(ctx, c, func() (string, error) { return dataPath(c.Data.Path) }, f.in)
 	if err != nil {
 		return err
 	}
 	defer t.close()
+	if err := f.to.fits(t); err != nil {
+		return err
+	}
+	if f.dryRun && t.reqs != nil {
+		return a.estimateRequests(cmd, t.reqs)
+	}
 	if f.dryRun {
 		return a.estimate(cmd, t)
 	}
@@ -129,7 +136,7 @@ func (a *app) explain(cmd *cobra.Command, f explaining) error {
 		return err
 	}
 	defer db.Close()
-	b, err := f.plan(ctx, db, t, folder, name, show)
+	b, err := f.plan(ctx, cmd.ErrOrStderr(), db, t, name, show)
 	if err != nil {
 		return err
 	}
@@ -150,33 +157,26 @@ func (a *app) explain(cmd *cobra.Command, f explaining) error {
 		defer stop()
 		show.Printf("jobs: %s", at)
 	}
+	if f.to.out == "" {
+		f.to.out = dir.Path("explanations.jsonl")
+	}
 	if err := f.work(ctx, cmd, db, t, b, show); err != nil {
-		return err
-	}
-	if f.out == "" {
-		f.out = dir.Path("explanations.jsonl")
-	}
-	if err := t.export(ctx, db, b, f); err != nil {
 		return err
 	}
 	s, err := db.Status(ctx, b)
 	if err != nil {
 		return err
 	}
-	to := cmd.OutOrStdout()
-	if f.out == "-" {
-		to = cmd.ErrOrStderr()
-	}
 	sum := countsOf(s)
-	sum["file"] = f.out
-	return a.print(to, sum, func(w io.Writer) {
-		fmt.Fprintf(w, "%d rows, %d without a sentence, %d reused, %d tokens\n%s\n", s.Rows, s.Dead, s.Reused, s.Tokens, f.out)
+	sum["file"] = f.to.out
+	return a.print(f.to.sink(cmd), sum, func(w io.Writer) {
+		fmt.Fprintf(w, "%d rows, %d without a sentence, %d reused, %d tokens\n%s\n", s.Rows, s.Dead, s.Reused, s.Tokens, f.to.out)
 	})
 }
 
 // plan stores batch and rows, or finds them.
-func (f *explaining) plan(ctx context.Context, db *queue.DB, t *task, folder, name string, show *progress.Reporter) (queue.Batch, error) {
-	settings, digest, err := t.store(ctx, db, folder)
+func (f *explaining) plan(ctx context.Context, w io.Writer, db *queue.DB, t *task, name string, show *progress.Reporter) (queue.Batch, error) {
+	settings, digest, err := t.store(ctx, db)
 	if err != nil {
 		return queue.Batch{}, err
 	}
@@ -188,11 +188,15 @@ func (f *explaining) plan(ctx context.Context, db *queue.DB, t *task, folder, na
 	if err != nil {
 		return b, err
 	}
-	bar := show.Start("plan", int64(len(t.asks)), 0)
-	before := int64(0)
-	_, err = db.Plan(ctx, b, t.batch.Inputs(slices.Values(t.asks)), func(p queue.Planned) {
+	bar := show.Start("plan", int64(t.rows()), 0)
+	before, said := int64(0), time.Now()
+	_, err = db.Plan(ctx, b, t.inputs(), func(p queue.Planned) {
 		bar.Add(p.Rows - before)
 		before = p.Rows
+		if f.progress == "json" && time.Since(said) >= progressEvery {
+			said = time.Now()
+			_ = json.NewEncoder(w).Encode(map[string]any{"batch": name, "state": b.State, "rows": t.rows(), "planned": p.Rows, "reused": p.Reused})
+		}
 	})
 	if err != nil {
 		return b, err
@@ -201,107 +205,52 @@ func (f *explaining) plan(ctx context.Context, db *queue.DB, t *task, folder, na
 	return db.Lookup(ctx, name)
 }
 
-// work runs the batch in this process to its end.
+// work runs the batch in this process to its end, and exports it: afterwards, or meanwhile.
 func (f *explaining) work(ctx context.Context, cmd *cobra.Command, db *queue.DB, t *task, b queue.Batch, show *progress.Reporter) error {
 	s, err := db.Status(ctx, b)
 	if err != nil {
 		return err
 	}
-	if b.State == queue.Failed || b.State == queue.Paused { // the same command continues
+	if s.State == queue.Failed || s.State == queue.Paused { // the same command continues
 		if err := db.Resume(ctx, b); err != nil {
 			return err
 		}
 	}
 	bar := show.Start("explanations", s.Rows, s.OK+s.Dead)
-	var mu sync.Mutex
-	last := time.Now()
-	err = db.Work(ctx, queue.WorkOptions{Batch: b.ID, Workers: workers(t.c, b.ChunkRows), Handler: t.batch, Stored: func(_ queue.Batch, rows []queue.Result) {
+	if f.progress == "json" {
+		stop := progressLines(ctx, cmd.ErrOrStderr(), db, b)
+		defer stop()
+	}
+	var g errgroup.Group
+	wctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	if f.to.live() {
+		g.Go(func() error {
+			err := t.export(wctx, db, b, f.to)
+			if err != nil {
+				cancel(err) // what cannot be written need not be asked for
+			}
+			return err
+		})
+	}
+	err = db.Work(wctx, queue.WorkOptions{Batch: b.ID, Workers: workers(t.c, b.ChunkRows), Handler: t.handler(), Stored: func(_ queue.Batch, rows []queue.Result) {
 		bar.Add(int64(len(rows)))
-		mu.Lock()
-		defer mu.Unlock()
-		s.OK += int64(len(rows))
-		if f.progress == "json" && time.Since(last) > time.Second {
-			last = time.Now()
-			_ = json.NewEncoder(cmd.ErrOrStderr()).Encode(map[string]int64{"rows": s.Rows, "done": s.OK + s.Dead})
-		}
 	}})
+	if err != nil {
+		cancel(err)
+	}
+	if e := g.Wait(); err == nil {
+		err = e
+	}
 	if err != nil {
 		return err
 	}
 	bar.Done("")
-	return nil
+	if f.to.live() {
+		return nil
+	}
+	return t.export(ctx, db, b, f.to)
 }
 
 // workers is how many chunks keep the allowed number of requests in flight, and one more, so that a chunk's last rows do not leave servers idle.
 func workers(c *config.Config, chunk int) int { return (c.Inference.Concurrency+chunk-1)/chunk + 1 }
-
-func countsOf(s queue.Status) map[string]any {
-	m := map[string]any{"batch": s.Name, "state": s.State, "rows": s.Rows, "done": s.OK, "dead": s.Dead, "reused": s.Reused, "queued": s.Queued, "tokens": s.Tokens,
-		"rows_last_minute": s.Recent, "seconds_left": s.Remaining().Seconds()}
-	if s.Reason != "" {
-		m["reason"] = s.Reason
-	}
-	return m
-}
-
-// export writes the rows of a batch in order: one line per pair where every line asked for both sentences, else one per sentence.
-func (t *task) export(ctx context.Context, db *queue.DB, b queue.Batch, f explaining) error {
-	single := f.rows
-	for _, l := range t.lines {
-		single = single || l.Polarity != batchfile.Both
-	}
-	row := func(r queue.Result) (batchfile.Row, error) {
-		if r.Row < 0 || r.Row >= int64(len(t.asks)) {
-			return batchfile.Row{}, fault.Newf(fault.Fatal, "export", "row %d is none of the %d asked for", r.Row, len(t.asks))
-		}
-		a := t.asks[r.Row]
-		rec := t.w.Data.Records[a.Record]
-		out := batchfile.Row{Row: r.Row, User: t.w.Data.Users[rec.User], Item: t.w.Data.Items[rec.Item].ID, Polarity: int8(a.Polarity), Text: r.Text, Reason: r.Reason,
-			Tokens: int64(r.Tokens), Model: t.b.base}
-		if t.lines != nil {
-			out.ID = t.lines[t.of[r.Row]].ID
-		}
-		return out, nil
-	}
-	if single {
-		return batchfile.WriteRows(f.out, f.outFormat, func(put func(batchfile.Row) error) error {
-			for r, err := range db.Results(ctx, b) {
-				if err != nil {
-					return err
-				}
-				out, err := row(r)
-				if err == nil {
-					err = put(out)
-				}
-				if err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-	}
-	return batchfile.WritePairs(f.out, f.outFormat, func(put func(batchfile.Pair) error) error {
-		var pair batchfile.Pair
-		for r, err := range db.Results(ctx, b) {
-			if err != nil {
-				return err
-			}
-			s, err := row(r)
-			if err != nil {
-				return err
-			}
-			if s.Polarity == int8(prompts.Positive) {
-				pair = batchfile.Pair{Row: r.Row / 2, ID: s.ID, User: s.User, Item: s.Item, Positive: s.Text, PositiveReason: s.Reason, PositiveTokens: s.Tokens, Model: s.Model}
-				continue
-			}
-			if pair.User != s.User || pair.Item != s.Item || pair.Row != r.Row/2 {
-				return fault.WithHint(errors.New("export: a pair lacks one of its sentences: rows were purged"), "export with --rows")
-			}
-			pair.Negative, pair.NegativeReason, pair.NegativeTokens = s.Text, s.Reason, s.Tokens
-			if err := put(pair); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -10,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"iter"
 	"os"
 	"path/filepath"
 	"slices"
@@ -23,76 +23,125 @@ import (
 	"recpie/internal/progress"
 	"recpie/internal/queue"
 	"recpie/orchestrator"
-	"recpie/prompts"
 )
 
 // job is a batch of explanations as its row in the database describes it: enough for any machine to work on it, and no secrets.
 type job struct {
 	Version string `json:"version"` // of the form
 	Config  string `json:"config"`  // resolved settings, YAML
-	Data    string `json:"data"`    // blob: the data folder
-	Lines   string `json:"lines"`   // blob: the pairs asked for, JSON lines; "" for those of the split
+	Data    string `json:"data"`    // blob: the data folder; "" for requests
+	Lines   string `json:"lines"`   // blob: the pairs or requests, JSON lines; "" for the pairs of the split
 	Author  string `json:"author"`  // digest of who writes
 }
 
 const jobVersion = "recpie explain 1"
 
-// task is a job made ready on this machine.
+// task is a job made ready on this machine: pairs of the data, or requests as somebody wrote them.
 type task struct {
 	c     *config.Config
-	w     *orchestrator.Workspace
-	asks  []orchestrator.Ask
-	lines []batchfile.Line // what asked for them; nil for the pairs of the split
-	of    []int32          // per ask, its line
+	w     *orchestrator.Workspace // nil for requests, which need no data
+	dir   string                  // of the data
+	asks  asked
+	given bool      // the pairs come from an input, not from the split
+	reqs  *requests // nil for pairs
 	b     *backend
-	batch *orchestrator.Batch
+	batch *orchestrator.Batch // of pairs, once connected
+	calls *orchestrator.Requests
 }
 
 func (t *task) close() {
 	if t.b != nil {
 		t.b.close()
 	}
+	_ = t.asks.ids.Close() // temporary files
+	if t.reqs != nil {
+		_ = t.reqs.lines.Close()
+	}
 }
 
-// newTask reads data and pairs. dir is the data folder, input the file of pairs or "".
-func newTask(ctx context.Context, c *config.Config, dir, input, format string) (*task, error) {
-	t := &task{c: c}
-	ds, report, err := dataset.Load(ctx, dir, dataset.Options{})
-	if err != nil {
-		return nil, err
+// handler answers the rows.
+func (t *task) handler() queue.Handler {
+	if t.reqs != nil {
+		return t.calls
 	}
-	if input != "" {
-		if ds, err = t.read(ctx, ds, input, format); err != nil {
-			return nil, err
+	return t.batch
+}
+
+// rows is how many rows the batch has.
+func (t *task) rows() int {
+	if t.reqs != nil {
+		return t.reqs.rows()
+	}
+	return t.asks.rows()
+}
+
+// inputs are the rows to plan.
+func (t *task) inputs() iter.Seq2[queue.Input, error] {
+	if t.reqs != nil {
+		return t.calls.Inputs(int64(t.reqs.rows()))
+	}
+	return t.batch.Inputs(t.asks.all())
+}
+
+// source is where pairs or requests come from.
+type source struct {
+	path, format string   // path "": the pairs of the split
+	aliases      []string // names in requests that mean the served model
+}
+
+// newTask reads the input, and the data unless the input holds requests. folder names the data folder when it is needed.
+func newTask(ctx context.Context, c *config.Config, folder func() (string, error), in source) (_ *task, err error) {
+	t := &task{c: c, given: in.path != ""}
+	defer func() {
+		if err != nil {
+			t.close()
 		}
+	}()
+	var ds *dataset.Dataset
+	var report *dataset.Report
+	load := func() (*dataset.Dataset, error) {
+		if t.dir, err = folder(); err == nil {
+			ds, report, err = dataset.Load(ctx, t.dir, dataset.Options{})
+		}
+		return ds, err
 	}
-	s := dataSettings(c)
-	s.TextOnly = true
-	if t.w, err = orchestrator.PrepareData(ctx, ds, report, s); err != nil {
-		return nil, err
+	if !t.given {
+		ds, err = load()
+	} else {
+		ds, err = t.read(ctx, load, in)
 	}
-	if input == "" {
-		t.asks = slices.Collect(orchestrator.Asks(t.w.Pairs()))
+	if err != nil || t.reqs != nil {
+		return t, err
+	}
+	if err := t.prepare(ctx, ds, report); err != nil {
+		return t, err
+	}
+	if !t.given {
+		t.asks.recs = t.w.Pairs()
 	}
 	return t, nil
 }
 
-// read checks the lines of the input, reports all that is wrong before anything is sent, and puts the pairs into the data.
-func (t *task) read(ctx context.Context, ds *dataset.Dataset, input, format string) (*dataset.Dataset, error) {
-	in, err := batchfile.Open(input, format)
+// prepare makes what prompts need of the data.
+func (t *task) prepare(ctx context.Context, ds *dataset.Dataset, report *dataset.Report) (err error) {
+	s := dataSettings(t.c)
+	s.TextOnly = true
+	t.w, err = orchestrator.PrepareData(ctx, ds, report, s)
+	return err
+}
+
+// read checks the lines of the input, reports all that is wrong before anything is sent, and puts the pairs into the data, which is
+// loaded at the first of them.
+func (t *task) read(ctx context.Context, load func() (*dataset.Dataset, error), src source) (*dataset.Dataset, error) {
+	in, err := batchfile.Open(src.path, src.format)
 	if err != nil {
 		return nil, err
 	}
 	defer in.Close()
+	var ds *dataset.Dataset
 	users, items := map[string]int32{}, map[string]int32{}
-	for i, u := range ds.Users {
-		users[u] = int32(i)
-	}
-	for i, it := range ds.Items {
-		items[it.ID] = int32(i)
-	}
 	check := batchfile.NewChecker()
-	check.File(input)
+	check.File(src.path)
 	var pairs []dataset.Pair
 	var unknown []error
 	missing := 0
@@ -100,6 +149,9 @@ func (t *task) read(ctx context.Context, ds *dataset.Dataset, input, format stri
 		line, err := in.Next()
 		if errors.Is(err, io.EOF) {
 			break
+		}
+		if err == nil && line.URL != "" {
+			err = line.Settle(src.path, batchfile.Model{Name: t.c.Inference.Model, Aliases: src.aliases})
 		}
 		if err := check.Add(line, err); err != nil {
 			return nil, err
@@ -110,23 +162,44 @@ func (t *task) read(ctx context.Context, ds *dataset.Dataset, input, format stri
 		if err := ctx.Err(); err != nil {
 			return nil, context.Cause(ctx)
 		}
+		if line.URL != "" {
+			if t.reqs == nil {
+				if t.reqs, err = newRequests(); err != nil {
+					return nil, err
+				}
+			}
+			if err := t.reqs.add(line); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		if ds == nil {
+			if ds, err = load(); err != nil {
+				return nil, err
+			}
+			for i, u := range ds.Users {
+				users[u] = int32(i)
+			}
+			for i, it := range ds.Items {
+				items[it.ID] = int32(i)
+			}
+		}
 		u, okU := users[line.User]
 		i, okI := items[line.Item]
-		if line.URL != "" || !okU || !okI {
+		if !okU || !okI {
 			if missing++; len(unknown) < 20 {
 				what := fmt.Sprintf("user %q", line.User)
-				switch {
-				case line.URL != "":
-					what = "a request, not a pair:"
-				case okU:
+				if okU {
 					what = fmt.Sprintf("item %q", line.Item)
 				}
-				unknown = append(unknown, fmt.Errorf("%s:%d: %s is not in the data", input, line.No, what))
+				unknown = append(unknown, fmt.Errorf("%s:%d: %s is not in the data", src.path, line.No, what))
 			}
 			continue
 		}
 		pairs = append(pairs, dataset.Pair{User: u, Item: i})
-		t.lines = append(t.lines, line)
+		if err := t.asks.add(line); err != nil {
+			return nil, err
+		}
 	}
 	if err := check.Report().Err(); err != nil {
 		return nil, &usageError{err}
@@ -134,64 +207,93 @@ func (t *task) read(ctx context.Context, ds *dataset.Dataset, input, format stri
 	if missing > 0 {
 		return nil, &usageError{fault.WithHint(fault.Newf(fault.Fatal, "input", "%d lines name nobody and nothing in the data:\n%w", missing, errors.Join(unknown...)), "mend the lines, or name the data they belong to with --data")}
 	}
+	if t.reqs != nil {
+		return nil, nil
+	}
 	if len(pairs) == 0 {
-		return nil, &usageError{fault.Newf(fault.Fatal, "input", "%s holds no pair", input)}
+		return nil, &usageError{fault.Newf(fault.Fatal, "input", "%s holds no pair and no request", src.path)}
 	}
 	with, recs, err := ds.WithCandidates(pairs)
-	if err != nil {
-		return nil, err
-	}
-	for k, r := range recs {
-		for _, pol := range prompts.Polarities {
-			if p := t.lines[k].Polarity; p == batchfile.Both || p == int8(pol) {
-				t.asks, t.of = append(t.asks, orchestrator.Ask{Record: r, Polarity: pol}), append(t.of, int32(k))
-			}
-		}
-	}
-	return with, nil
+	t.asks.recs = recs
+	return with, err
 }
 
 // connect dials the servers and names the author.
 func (t *task) connect(ctx context.Context, state, root string, show *progress.Reporter) (err error) {
 	t.c.Training.Frozen = true
+	if t.reqs != nil {
+		if err := t.mayForward(ctx); err != nil {
+			return err
+		}
+	}
 	if t.b, err = connect(ctx, t.c, t.w, state, root, show); err != nil {
 		return err
 	}
-	t.batch = &orchestrator.Batch{Writer: orchestrator.Writer{Work: t.w, Model: t.b.fleet, MaxTokens: t.c.Inference.MaxTokens},
-		Author: orchestrator.Author{Model: t.b.base, Digest: "base " + t.b.baseID}}
+	author := orchestrator.Author{Model: t.b.base, Digest: "base " + t.b.baseID}
+	if t.reqs != nil {
+		t.calls = &orchestrator.Requests{Calls: t.reqs.call, Server: t.b.fleet, Author: author.Digest}
+		return nil
+	}
+	t.batch = &orchestrator.Batch{Writer: orchestrator.Writer{Work: t.w, Model: t.b.fleet, MaxTokens: t.c.Inference.MaxTokens}, Author: author}
 	return nil
 }
 
+// mayForward refuses servers that cannot take requests as they are written. The embedded one is warmed up on data.
+func (t *task) mayForward(ctx context.Context) error {
+	for _, e := range t.c.Inference.Endpoints {
+		if e.Kind == "tgi" {
+			return &usageError{fault.WithHint(fault.Newf(fault.Fatal, "input", "%s is a TGI, which does not take the requests of a batch file as they are written", e.URL), "name servers with OpenAI's API in inference.endpoints, as vLLM")}
+		}
+	}
+	if len(t.c.Inference.Endpoints) > 0 || t.w != nil {
+		return nil
+	}
+	dir, err := dataPath(t.c.Data.Path)
+	if err != nil {
+		return err
+	}
+	ds, report, err := dataset.Load(ctx, dir, dataset.Options{})
+	if err != nil {
+		return err
+	}
+	return t.prepare(ctx, ds, report)
+}
+
+// author is the digest of who writes.
+func (t *task) author() string {
+	if t.reqs != nil {
+		return t.calls.Author
+	}
+	return t.batch.Author.Digest
+}
+
 // store puts what the job needs into the database and returns its description and digest.
-func (t *task) store(ctx context.Context, db *queue.DB, dir string) (json.RawMessage, string, error) {
+func (t *task) store(ctx context.Context, db *queue.DB) (json.RawMessage, string, error) {
 	text, err := t.c.YAML()
 	if err != nil {
 		return nil, "", err
 	}
-	j := job{Version: jobVersion, Config: string(text), Author: t.batch.Author.Digest}
-	pr, pw := io.Pipe()
-	go func() { pw.CloseWithError(orchestrator.PackData(dir, pw)) }()
-	if j.Data, err = db.PutBlob(ctx, pr); err != nil {
-		return nil, "", err
+	j := job{Version: jobVersion, Config: string(text), Author: t.author()}
+	blob := func(write func(io.Writer) error) (string, error) {
+		pr, pw := io.Pipe()
+		go func() { pw.CloseWithError(write(pw)) }()
+		sha, err := db.PutBlob(ctx, pr)
+		_ = pr.Close() // a writer that is still at it ends
+		return sha, err
 	}
-	if t.lines != nil {
-		var b bytes.Buffer
-		e := json.NewEncoder(&b)
-		for _, l := range t.lines {
-			line := map[string]any{"user_id": l.User, "item_id": l.Item}
-			if l.ID != "" {
-				line["custom_id"] = l.ID
-			}
-			if l.Polarity != batchfile.Both {
-				line["polarity"] = [2]string{"positive", "negative"}[l.Polarity]
-			}
-			if err := e.Encode(line); err != nil {
-				return nil, "", fault.New(fault.Fatal, "input", err)
-			}
-		}
-		if j.Lines, err = db.PutBlob(ctx, &b); err != nil {
+	if t.dir != "" {
+		if j.Data, err = blob(func(w io.Writer) error { return orchestrator.PackData(t.dir, w) }); err != nil {
 			return nil, "", err
 		}
+	}
+	switch {
+	case t.reqs != nil:
+		j.Lines, err = blob(t.reqs.write)
+	case t.given:
+		j.Lines, err = blob(func(w io.Writer) error { return t.asks.write(w, t.w.Data) })
+	}
+	if err != nil {
+		return nil, "", err
 	}
 	raw, err := json.Marshal(j)
 	sum := sha256.Sum256(raw)
@@ -208,63 +310,80 @@ func (t *task) env() (names []string) {
 	return names
 }
 
-// fetch makes a batch ready on a machine that knows nothing but the database.
+// fetch makes a batch ready to be worked on, on a machine that knows nothing but the database.
 func fetch(ctx context.Context, db *queue.DB, b queue.Batch, show *progress.Reporter) (*task, error) {
-	var j job
-	if err := json.Unmarshal(b.Settings, &j); err != nil || j.Version != jobVersion {
-		return nil, fault.WithHint(fault.Newf(fault.Fatal, "batch "+b.Name, "its settings are of form %q, this program knows %q", j.Version, jobVersion), "use the version of recpie that planned the batch")
-	}
-	cache, err := cacheDir()
+	t, j, err := restore(ctx, db, b)
 	if err != nil {
 		return nil, err
 	}
-	dir := filepath.Join(cache, "batches", "data-"+j.Data[:min(len(j.Data), 16)])
-	if !exists(dir) {
-		r, err := db.Blob(ctx, j.Data)
-		if err == nil {
-			err = orchestrator.UnpackData(r, dir)
-		}
-		if err != nil && !exists(dir) { // another worker of this machine may have been first
-			return nil, err
-		}
-	}
-	settings := filepath.Join(cache, "batches", "config-"+b.Digest[:16]+".yaml")
-	if err := durable.WriteFile(settings, []byte(j.Config), 0o644); err != nil {
-		return nil, err
-	}
-	c, err := config.Load(config.Sources{File: settings})
-	if err != nil {
-		return nil, err
-	}
-	if len(c.Inference.Endpoints) == 0 {
+	if len(t.c.Inference.Endpoints) == 0 {
+		t.close()
 		return nil, fault.WithHint(fault.Newf(fault.Fatal, "batch "+b.Name, "it was planned for the embedded server of the machine that planned it"), "continue it there, or plan it with inference.endpoints")
-	}
-	input := ""
-	if j.Lines != "" {
-		input = filepath.Join(cache, "batches", "lines-"+j.Lines[:min(len(j.Lines), 16)]+".jsonl")
-		if _, err := os.Stat(input); errors.Is(err, fs.ErrNotExist) {
-			r, err := db.Blob(ctx, j.Lines)
-			if err != nil {
-				return nil, err
-			}
-			if err := durable.Write(input, 0o644, func(w io.Writer) error { _, err := io.Copy(w, r); return err }); err != nil {
-				return nil, err
-			}
-		}
-	}
-	t, err := newTask(ctx, c, dir, input, batchfile.JSONL)
-	if err != nil {
-		return nil, err
 	}
 	if err := t.connect(ctx, "", "", show); err != nil {
 		t.close()
 		return nil, err
 	}
-	if t.batch.Author.Digest != j.Author {
+	if t.author() != j.Author {
 		t.close()
-		return nil, fault.Newf(fault.Fatal, "batch "+b.Name, "it was planned for %s, here %s writes", j.Author, t.batch.Author.Digest)
+		return nil, fault.Newf(fault.Fatal, "batch "+b.Name, "it was planned for %s, here %s writes", j.Author, t.author())
 	}
 	return t, nil
+}
+
+// restore reads a batch out of the database: its settings, its pairs or requests, and the data that they need.
+func restore(ctx context.Context, db *queue.DB, b queue.Batch) (*task, job, error) {
+	var j job
+	if err := json.Unmarshal(b.Settings, &j); err != nil || j.Version != jobVersion {
+		return nil, j, fault.WithHint(fault.Newf(fault.Fatal, "batch "+b.Name, "its settings are of form %q, this program knows %q", j.Version, jobVersion), "use the version of recpie that planned the batch")
+	}
+	cache, err := cacheDir()
+	if err != nil {
+		return nil, j, err
+	}
+	if err := os.MkdirAll(filepath.Join(cache, "batches"), 0o755); err != nil {
+		return nil, j, fault.New(fault.Fatal, "cache folder", err)
+	}
+	settings := filepath.Join(cache, "batches", "config-"+b.Digest[:16]+".yaml")
+	if err := durable.WriteFile(settings, []byte(j.Config), 0o644); err != nil {
+		return nil, j, err
+	}
+	c, err := config.Load(config.Sources{File: settings})
+	if err != nil {
+		return nil, j, err
+	}
+	folder := func() (string, error) {
+		dir := filepath.Join(cache, "batches", "data-"+j.Data[:min(len(j.Data), 16)])
+		if exists(dir) {
+			return dir, nil
+		}
+		r, err := db.Blob(ctx, j.Data)
+		if err == nil {
+			err = orchestrator.UnpackData(r, dir)
+		}
+		if err != nil && exists(dir) { // another worker of this machine was first
+			err = nil
+		}
+		return dir, err
+	}
+	var in source
+	if j.Lines != "" {
+		in.path = filepath.Join(cache, "batches", "lines-"+j.Lines[:min(len(j.Lines), 16)]+".jsonl")
+		if _, err := os.Stat(in.path); errors.Is(err, fs.ErrNotExist) {
+			r, err := db.Blob(ctx, j.Lines)
+			if err != nil {
+				return nil, j, err
+			}
+			if err := durable.Write(in.path, 0o644, func(w io.Writer) error { _, err := io.Copy(w, r); return err }); err != nil {
+				return nil, j, err
+			}
+		}
+	}
+	t, err := newTask(ctx, c, folder, in)
+	if err != nil {
+		return nil, j, err
+	}
+	return t, j, nil
 }
 
 // dsn is the database of batches: that of the environment, or a file.

@@ -124,7 +124,7 @@ func (h *joiner) Do(ctx context.Context, b queue.Batch, rows []queue.Input) ([]q
 		h.mu.Unlock()
 		return nil, j.err
 	}
-	return j.t.batch.Do(ctx, b, rows)
+	return j.t.handler().Do(ctx, b, rows)
 }
 
 func (h *joiner) close() {
@@ -135,37 +135,22 @@ func (h *joiner) close() {
 	}
 }
 
-// batchCmds are the commands that look at or change a batch: explain status, pause, resume, cancel, retry-dead, export.
+// batchCmds are the commands that look at or change a batch: explain status, pause, resume, cancel, retry-dead.
 func (a *app) batchCmds(f *explaining) []*cobra.Command {
 	control := func(use, short string, observe bool, do func(ctx context.Context, cmd *cobra.Command, db *queue.DB, b queue.Batch) error) *cobra.Command {
 		return &cobra.Command{
 			Use: use, Short: short, Args: cobra.NoArgs, Example: "  recpie explain " + use + " --run runs/first\n  recpie explain " + use + " --db batches.db --name nightly",
 			RunE: func(cmd *cobra.Command, _ []string) error {
 				ctx := cmd.Context()
-				c, err := a.load()
-				if err != nil {
-					return err
-				}
-				url, name, err := f.where(c)
-				if err != nil {
-					return err
-				}
-				if url == f.db && !exists(f.db) {
-					return fault.WithHint(fault.Newf(fault.Fatal, "explain", "there is no database of batches at %s", f.db), "name the run with --run, the file with --db, or set RECPIE_DATABASE_URL")
-				}
-				db, err := queue.Open(ctx, url, queue.Options{Observe: observe})
+				db, b, err := a.observe(ctx, f, observe)
 				if err != nil {
 					return err
 				}
 				defer db.Close()
-				b, err := db.Lookup(ctx, name)
-				if err == nil {
-					err = do(ctx, cmd, db, b)
-				}
-				if err != nil {
+				if err := do(ctx, cmd, db, b); err != nil {
 					return err
 				}
-				if b, err = db.Lookup(ctx, name); err != nil {
+				if b, err = db.Lookup(ctx, b.Name); err != nil {
 					return err
 				}
 				s, err := db.Status(ctx, b)
@@ -197,15 +182,28 @@ func (a *app) batchCmds(f *explaining) []*cobra.Command {
 	}
 }
 
-func writeStatus(w io.Writer, s queue.Status) {
-	fmt.Fprintf(w, "batch %s is %s\n", s.Name, s.State)
-	if s.Reason != "" {
-		fmt.Fprintf(w, "  because: %s\n", s.Reason)
+// observe opens the database of a command line and finds its batch. Without observe the database is held against other processes.
+func (a *app) observe(ctx context.Context, f *explaining, observe bool) (*queue.DB, queue.Batch, error) {
+	var b queue.Batch
+	c, err := a.load()
+	if err != nil {
+		return nil, b, err
 	}
-	fmt.Fprintf(w, "  rows    %d\n  done    %d (%d reused)\n  dead    %d\n  left    %d (%d in jobs)\n  tokens  %d\n", s.Rows, s.OK, s.Reused, s.Dead, s.Left(), s.Queued, s.Tokens)
-	if left := s.Remaining(); left > 0 {
-		fmt.Fprintf(w, "  about   %s left at %d rows in the last minute\n", left.Round(1e9), s.Recent)
+	url, name, err := f.where(c)
+	if err != nil {
+		return nil, b, err
 	}
+	if url == f.db && !exists(f.db) {
+		return nil, b, fault.WithHint(fault.Newf(fault.Fatal, "explain", "there is no database of batches at %s", f.db), "name the run with --run, the file with --db, or set RECPIE_DATABASE_URL")
+	}
+	db, err := queue.Open(ctx, url, queue.Options{Observe: observe})
+	if err != nil {
+		return nil, b, err
+	}
+	if b, err = db.Lookup(ctx, name); err != nil {
+		return nil, b, errors.Join(err, db.Close())
+	}
+	return db, b, nil
 }
 
 func (a *app) purgeCmd() *cobra.Command {

@@ -57,13 +57,13 @@ func (a Answer) record() (answerRecord, error) {
 }
 
 // WriteAnswers writes the output of an OpenAI batch: the answers to path, those that failed (no response, or a status other than 2xx) to
-// errorPath, or all to path when errorPath is "". Either may be "-"; files appear whole when fill is done, the error file too when no
-// answer failed, so that none of an earlier run is left.
-func WriteAnswers(path, errorPath string, fill func(put func(Answer) error) error) error {
-	if path == errorPath {
-		return fatal("leave the error file out to have both in one", "the output and the error file are both %s", path)
+// errorPath, or all to path when errorPath is "". Either may be "-"; files appear whole when fill is done unless they are written live, the
+// error file too when no answer failed, so that none of an earlier run is left.
+func WriteAnswers(to Output, errorPath string, fill func(put func(Answer) error) error) error {
+	if to.Path == errorPath {
+		return fatal("leave the error file out to have both in one", "the output and the error file are both %s", to.Path)
 	}
-	return deliver(path, false, func(w io.Writer) error {
+	return to.deliver(false, func(w io.Writer) error {
 		good := &jsonSink[answerRecord]{w: w}
 		split := func(bad *jsonSink[answerRecord]) error {
 			return fill(func(a Answer) error {
@@ -80,6 +80,8 @@ func WriteAnswers(path, errorPath string, fill func(put func(Answer) error) erro
 		if errorPath == "" {
 			return split(good)
 		}
-		return deliver(errorPath, false, func(w io.Writer) error { return split(&jsonSink[answerRecord]{w: w}) })
+		return Output{Path: errorPath, Live: to.Live}.deliver(false, func(w io.Writer) error {
+			return split(&jsonSink[answerRecord]{w: w})
+		})
 	})
 }

@@ -123,7 +123,7 @@ func (c *Checker) Add(line Line, err error) error {
 			c.report.IDs = c.list(c.report.IDs, line.ID, at, first)
 		}
 	}
-	if line.User == "" {
+	if line.URL != "" || line.User == "" {
 		c.report.Requests++
 		return nil
 	}

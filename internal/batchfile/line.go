@@ -35,11 +35,13 @@ const (
 type Line struct {
 	No       int64  // line of the file, of a CSV record its first, from 1; in Parquet the row
 	ID       string // custom_id, "" when a pair has none
-	User     string
+	User     string // of a pair; of a request, once it is settled, the user that its body names
 	Item     string
 	Polarity int8            // Both, Positive or Negative; Both for requests
 	URL      string          // path of the endpoint, as /v1/chat/completions
-	Body     json.RawMessage // what to send, a valid JSON object as it stood in the file
+	Body     json.RawMessage // what to send, a valid JSON object: as it stood in the file, until Settle
+
+	bodyAt int // where the body stands in its line, in bytes
 }
 
 // LineError says what is wrong with one line and what would mend it. It comes wrapped with the class fault.Item.

@@ -41,8 +41,8 @@ func (o fields) pair() (line Line, bad *flaw) {
 
 // endpoints are the URLs of an OpenAI batch file that a server of completions answers, with what a body must have one of.
 var endpoints = map[string][]string{
-	"/v1/chat/completions": {"messages"},
-	"/v1/completions":      {"prompt", "prompt_embeds"},
+	Chat:        {"messages"},
+	Completions: {"prompt", "prompt_embeds"},
 }
 
 // request reads a line of an OpenAI batch file, whose body has the given members. With a flaw the line still has its ID, when that could
@@ -86,7 +86,7 @@ func (o fields) request(body []member) (line Line, bad *flaw) {
 	if bad := (fields{o.text, body}).body(needs, m); bad != nil {
 		return line, bad
 	}
-	line.URL, line.Body = url, json.RawMessage(bytes.Clone(o.value(m)))
+	line.URL, line.Body, line.bodyAt = url, json.RawMessage(bytes.Clone(o.value(m))), m.start
 	return line, nil
 }
 

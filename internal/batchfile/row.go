@@ -37,6 +37,18 @@ type Pair struct {
 	SoftPrompt     string `json:"soft_prompt,omitempty" parquet:"soft_prompt,optional,dict"`
 }
 
+// Reply is what became of one request. It has a Text, which may be empty, or as a dead letter a Reason.
+type Reply struct {
+	Row          int64  `json:"row" parquet:"row"`
+	ID           string `json:"custom_id" parquet:"custom_id"`
+	Text         string `json:"text,omitempty" parquet:"text,optional"` // of the first choice
+	Reason       string `json:"reason,omitempty" parquet:"reason,optional"`
+	Finish       string `json:"finish_reason,omitempty" parquet:"finish_reason,optional,dict"` // of the first choice
+	PromptTokens int64  `json:"prompt_tokens" parquet:"prompt_tokens"`
+	Tokens       int64  `json:"tokens" parquet:"tokens"` // generated tokens
+	Model        string `json:"model" parquet:"model,dict"`
+}
+
 // rowRecord is a Row as it is written.
 type rowRecord struct {
 	Row        int64  `json:"row" parquet:"row"`
@@ -89,3 +101,5 @@ func (r rowRecord) size() int {
 func (p Pair) size() int {
 	return 64 + len(p.ID) + len(p.User) + len(p.Item) + len(p.Positive) + len(p.Negative) + len(p.PositiveReason) + len(p.NegativeReason)
 }
+
+func (r Reply) size() int { return 64 + len(r.ID) + len(r.Text) + len(r.Reason) }

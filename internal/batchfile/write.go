@@ -21,11 +21,18 @@ import (
 	"recpie/internal/fault"
 )
 
-// WriteRows writes explanations, a sentence per line or row, as JSONL or Parquet; with the format "" the path's extension tells it, JSONL
-// for the standard output "-". JSON lines are packed when the path ends with .gz or .zst. fill hands over the rows in their final order.
-// The file appears when fill is done, and is as it was when fill or put fails; the standard output and pipes are streamed to.
-func WriteRows(path, format string, fill func(put func(Row) error) error) error {
-	return write(path, format, func(put func(rowRecord) error) error {
+// Output is where records are written, and how.
+type Output struct {
+	Path   string // "-" for the standard output
+	Format string // JSONL or Parquet; "": by the path's extension, JSONL for the standard output
+	Live   bool   // JSON lines go into the file at once, each in one piece, and not into a new one that takes its place at the end
+}
+
+// WriteRows writes explanations, a sentence per line or row. JSON lines are packed when the path ends with .gz or .zst. fill hands over the
+// rows in their final order. The file appears when fill is done, and is as it was when fill or put fails, unless it is written live; the
+// standard output and pipes are streamed to.
+func WriteRows(to Output, fill func(put func(Row) error) error) error {
+	return write(to, func(put func(rowRecord) error) error {
 		return fill(func(r Row) error {
 			rec, err := r.record()
 			if err != nil {
@@ -37,13 +44,25 @@ func WriteRows(path, format string, fill func(put func(Row) error) error) error 
 }
 
 // WritePairs is WriteRows with both sentences of a pair in one line or row.
-func WritePairs(path, format string, fill func(put func(Pair) error) error) error {
-	return write(path, format, func(put func(Pair) error) error {
+func WritePairs(to Output, fill func(put func(Pair) error) error) error {
+	return write(to, func(put func(Pair) error) error {
 		return fill(func(p Pair) error {
 			if err := p.check(); err != nil {
 				return err
 			}
 			return put(p)
+		})
+	})
+}
+
+// WriteReplies is WriteRows for the rows of requests.
+func WriteReplies(to Output, fill func(put func(Reply) error) error) error {
+	return write(to, func(put func(Reply) error) error {
+		return fill(func(r Reply) error {
+			if err := checkText(r.Row, r.ID, r.Text, r.Reason, r.Finish, r.Model); err != nil {
+				return err
+			}
+			return put(r)
 		})
 	})
 }
@@ -54,21 +73,12 @@ type sink[T any] interface {
 	close() error
 }
 
-func write[T interface{ size() int }](path, format string, fill func(put func(T) error) error) error {
-	if format == "" {
-		switch ext := extension(path); {
-		case ext == ".parquet" || ext == ".pq":
-			format = Parquet
-		case path == "-" || ext == ".jsonl" || ext == ".ndjson":
-			format = JSONL
-		default:
-			return fatal("end the name with .jsonl or .parquet, or say which it is", "the format of %s is unknown", path)
-		}
+func write[T interface{ size() int }](to Output, fill func(put func(T) error) error) error {
+	format, err := to.format()
+	if err != nil {
+		return err
 	}
-	if format != JSONL && format != Parquet {
-		return fatal("use jsonl or parquet", "unknown output format %q", clip(format))
-	}
-	return deliver(path, format == Parquet, func(w io.Writer) error {
+	return to.deliver(format == Parquet, func(w io.Writer) error {
 		s := sink[T](&jsonSink[T]{w: w})
 		if format == Parquet {
 			s = newParquetSink[T](w)
@@ -80,11 +90,47 @@ func write[T interface{ size() int }](path, format string, fill func(put func(T)
 	})
 }
 
-// deliver runs fill on a buffered stream to path: a file that is replaced as a whole, the standard output, or a pipe or device.
-func deliver(path string, binary bool, fill func(io.Writer) error) error {
-	buffered := func(to io.Writer) error {
+func (o Output) format() (string, error) {
+	switch format := o.Named(); format {
+	case JSONL, Parquet:
+		return format, nil
+	case "":
+		return "", fatal("end the name with .jsonl or .parquet, or say which it is", "the format of %s is unknown", o.Path)
+	default:
+		return "", fatal("use jsonl or parquet", "unknown output format %q", clip(format))
+	}
+}
+
+// Check says what is wrong with the format, which is better known before the work than after.
+func (o Output) Check() error {
+	_, err := o.format()
+	return err
+}
+
+// Named returns the format, or that which the path's extension tells, "" when it tells none.
+func (o Output) Named() string {
+	if o.Format != "" {
+		return o.Format
+	}
+	switch ext := extension(o.Path); {
+	case ext == ".parquet" || ext == ".pq":
+		return Parquet
+	case o.Path == "-" || ext == ".jsonl" || ext == ".ndjson":
+		return JSONL
+	}
+	return ""
+}
+
+// deliver runs fill on a stream to the path: a file that is replaced as a whole or, live, written in place, the standard output, or a pipe
+// or device.
+func (o Output) deliver(binary bool, fill func(io.Writer) error) error {
+	live := o.Live && !binary // Parquet is nothing until its end
+	stream := func(to io.Writer) error {
 		w := bufio.NewWriterSize(to, 1<<16)
-		pack, err := packer(path, binary, w)
+		if !live {
+			to = w
+		}
+		pack, err := packer(o.Path, binary, to)
 		if err != nil {
 			return err
 		}
@@ -99,11 +145,12 @@ func deliver(path string, binary bool, fill func(io.Writer) error) error {
 		}
 		return nil
 	}
+	path := o.Path
 	if path == "-" {
 		if binary && term.IsTerminal(int(os.Stdout.Fd())) {
 			return fatal("name a file, or send the output to one", "Parquet is nothing for a terminal")
 		}
-		return buffered(os.Stdout)
+		return stream(os.Stdout)
 	}
 	perm := os.FileMode(0o644)
 	switch info, err := os.Stat(path); {
@@ -117,14 +164,25 @@ func deliver(path string, binary bool, fill func(io.Writer) error) error {
 		if err != nil {
 			return fault.New(fault.Fatal, "batchfile", err)
 		}
-		return errors.Join(buffered(f), f.Close())
+		return errors.Join(stream(f), f.Close())
 	default:
 		if path, err = filepath.EvalSymlinks(path); err != nil { // what a link points to is replaced, not the link
 			return fault.New(fault.Fatal, "batchfile", err)
 		}
 		perm = info.Mode().Perm()
 	}
-	return durable.Write(path, perm, buffered)
+	if !live {
+		return durable.Write(path, perm, stream)
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, perm)
+	if err != nil {
+		return fault.New(fault.Fatal, "batchfile", err)
+	}
+	err = stream(f)
+	if err == nil {
+		err = fault.New(fault.Fatal, "batchfile", f.Sync())
+	}
+	return errors.Join(err, fault.New(fault.Fatal, "batchfile", f.Close()))
 }
 
 type nopCloser struct{ io.Writer }

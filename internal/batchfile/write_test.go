@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -55,10 +56,10 @@ func TestGoldenOutputs(t *testing.T) {
 	dir := t.TempDir()
 	at := func(name string) string { return filepath.Join(dir, name) }
 	for name, err := range map[string]error{
-		"rows.jsonl":    WriteRows(at("rows.jsonl"), "", list(someRows)),
-		"pairs.jsonl":   WritePairs(at("pairs.jsonl"), "", list(somePairs)),
-		"answers.jsonl": WriteAnswers(at("answers.jsonl"), at("errors.jsonl"), list(someAnswers)),
-		"both.jsonl":    WriteAnswers(at("both.jsonl"), "", list(someAnswers)),
+		"rows.jsonl":    WriteRows(Output{Path: at("rows.jsonl")}, list(someRows)),
+		"pairs.jsonl":   WritePairs(Output{Path: at("pairs.jsonl")}, list(somePairs)),
+		"answers.jsonl": WriteAnswers(Output{Path: at("answers.jsonl")}, at("errors.jsonl"), list(someAnswers)),
+		"both.jsonl":    WriteAnswers(Output{Path: at("both.jsonl")}, "", list(someAnswers)),
 		"errors.jsonl":  nil,
 	} {
 		if err != nil {
@@ -92,7 +93,7 @@ func TestGoldenOutputs(t *testing.T) {
 func TestRowsReadAsPairs(t *testing.T) {
 	for _, ext := range []string{".jsonl", ".parquet", ".jsonl.gz", ".jsonl.zst"} {
 		path := filepath.Join(t.TempDir(), "rows"+ext)
-		if err := WriteRows(path, "", list(someRows[:2])); err != nil {
+		if err := WriteRows(Output{Path: path}, list(someRows[:2])); err != nil {
 			t.Fatal(err)
 		}
 		want := `1 id="a" user="u1" item="i1" polarity=0 url= body=` + "\n" + `2 id="a" user="u1" item="i1" polarity=1 url= body=` + "\n"
@@ -167,7 +168,7 @@ func TestWrittenIsRead(t *testing.T) {
 		path := filepath.Join(dir, "x"+ext)
 		isParquet := ext == ".parquet" || ext == ".pq"
 		rows := rapid.SliceOfN(row, 0, 300).Draw(t, "rows")
-		if err := WriteRows(path, "", list(rows)); err != nil {
+		if err := WriteRows(Output{Path: path}, list(rows)); err != nil {
 			t.Fatal(err)
 		}
 		var records []rowRecord
@@ -187,7 +188,7 @@ func TestWrittenIsRead(t *testing.T) {
 			t.Fatal(d)
 		}
 		pairs := rapid.SliceOfN(pair, 0, 20).Draw(t, "pairs")
-		if err := WritePairs(path, "", list(pairs)); err != nil {
+		if err := WritePairs(Output{Path: path}, list(pairs)); err != nil {
 			t.Fatal(err)
 		}
 		var gotPairs []Pair
@@ -211,7 +212,7 @@ func TestWholeOrAbsent(t *testing.T) {
 	for _, name := range []string{"x.jsonl", "x.jsonl.gz", "x.jsonl.zst", "x.parquet"} {
 		path := filepath.Join(dir, name)
 		broken := func(put func(Row) error) error { return errors.Join(put(someRows[0]), boom) }
-		if err := WriteRows(path, "", broken); !errors.Is(err, boom) {
+		if err := WriteRows(Output{Path: path}, broken); !errors.Is(err, boom) {
 			t.Fatalf("%s: %v", name, err)
 		}
 		if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
@@ -221,10 +222,10 @@ func TestWholeOrAbsent(t *testing.T) {
 			t.Fatal(err)
 		}
 		bad := Row{User: "\xff", Item: "i"}
-		if err := WriteRows(path, "", list([]Row{someRows[0], bad})); fault.ClassOf(err) != fault.Item {
+		if err := WriteRows(Output{Path: path}, list([]Row{someRows[0], bad})); fault.ClassOf(err) != fault.Item {
 			t.Errorf("%s: invalid UTF-8: %v", name, err)
 		}
-		if err := WriteRows(path, "", list([]Row{{Polarity: Both}})); err == nil {
+		if err := WriteRows(Output{Path: path}, list([]Row{{Polarity: Both}})); err == nil {
 			t.Errorf("%s: a sentence of both polarities was written", name)
 		}
 		if got, _ := os.ReadFile(path); string(got) != "before" {
@@ -234,7 +235,7 @@ func TestWholeOrAbsent(t *testing.T) {
 		if err := os.Symlink(path, link); err != nil {
 			t.Fatal(err)
 		}
-		if err := WriteRows(link, "", list(someRows)); err != nil {
+		if err := WriteRows(Output{Path: link}, list(someRows)); err != nil {
 			t.Fatal(err)
 		}
 		if info, err := os.Lstat(link); err != nil || info.Mode()&os.ModeSymlink == 0 {
@@ -249,7 +250,7 @@ func TestWholeOrAbsent(t *testing.T) {
 		t.Errorf("left behind: %v, %v", left, err)
 	}
 	good, bad := filepath.Join(dir, "good.jsonl"), filepath.Join(dir, "bad.jsonl")
-	if err := WriteAnswers(good, bad, list([]Answer{{Status: 200, Body: json.RawMessage("{")}})); fault.ClassOf(err) != fault.Item {
+	if err := WriteAnswers(Output{Path: good}, bad, list([]Answer{{Status: 200, Body: json.RawMessage("{")}})); fault.ClassOf(err) != fault.Item {
 		t.Errorf("a body that is no JSON: %v", err)
 	}
 	for _, path := range []string{good, bad} {
@@ -257,10 +258,10 @@ func TestWholeOrAbsent(t *testing.T) {
 			t.Errorf("%s: %v", path, err)
 		}
 	}
-	if err := WriteAnswers(good, good, list(someAnswers)); err == nil {
+	if err := WriteAnswers(Output{Path: good}, good, list(someAnswers)); err == nil {
 		t.Error("one file for answers and errors")
 	}
-	if err := WriteAnswers(good, bad, list(someAnswers[:1])); err != nil {
+	if err := WriteAnswers(Output{Path: good}, bad, list(someAnswers[:1])); err != nil {
 		t.Error(err)
 	}
 	if info, err := os.Stat(bad); err != nil || info.Size() != 0 {
@@ -271,7 +272,7 @@ func TestWholeOrAbsent(t *testing.T) {
 func TestRefusedOutputs(t *testing.T) {
 	dir := t.TempDir()
 	for _, c := range [][2]string{{filepath.Join(dir, "x"), ""}, {filepath.Join(dir, "x.csv"), ""}, {filepath.Join(dir, "x.jsonl"), CSV}, {dir, JSONL}, {filepath.Join(dir, "none", "x.jsonl"), ""}} {
-		if err := WriteRows(c[0], c[1], list(someRows)); err == nil || fault.ClassOf(err) != fault.Fatal {
+		if err := WriteRows(Output{Path: c[0], Format: c[1]}, list(someRows)); err == nil || fault.ClassOf(err) != fault.Fatal {
 			t.Errorf("WriteRows(%q, %q) = %v", c[0], c[1], err)
 		}
 	}
@@ -293,7 +294,7 @@ func TestStreams(t *testing.T) {
 		first <- string(line[:n])
 		_, _ = io.Copy(io.Discard, r)
 	}()
-	err = WriteRows("-", "", func(put func(Row) error) error {
+	err = WriteRows(Output{Path: "-"}, func(put func(Row) error) error {
 		for {
 			if err := put(someRows[0]); err != nil {
 				return err
@@ -311,11 +312,11 @@ func TestStreams(t *testing.T) {
 	if err != nil {
 		t.Error(err)
 	}
-	if err := WriteRows("-", Parquet, list(someRows)); err != nil { // a pipe, not a terminal
+	if err := WriteRows(Output{Path: "-", Format: Parquet}, list(someRows)); err != nil { // a pipe, not a terminal
 		t.Error(err)
 	}
 	_ = w.Close()
-	if err := WriteRows(os.DevNull, JSONL, list(someRows)); err != nil {
+	if err := WriteRows(Output{Path: os.DevNull, Format: JSONL}, list(someRows)); err != nil {
 		t.Error(err)
 	}
 	if info, err := os.Stat(os.DevNull); err != nil || info.Mode().IsRegular() {
@@ -330,7 +331,7 @@ func TestWritingIsFlat(t *testing.T) {
 	for _, format := range []string{JSONL, Parquet} {
 		path := filepath.Join(t.TempDir(), "x."+format)
 		var early, late float64
-		err := WriteRows(path, format, func(put func(Row) error) error {
+		err := WriteRows(Output{Path: path, Format: format}, func(put func(Row) error) error {
 			for i := range n {
 				r := Row{Row: int64(i), User: fmt.Sprintf("user-%d", i/10), Item: fmt.Sprintf("item-%d", i), Text: fmt.Sprintf("Because it is number %d of all that %d.", i, i*7919%1000003), Tokens: 12, Model: "m"}
 				if err := put(r); err != nil {
@@ -411,7 +412,7 @@ func TestParquetIsReadByPyArrow(t *testing.T) {
 		r.Row, r.User = int64(i), fmt.Sprint(i/10)
 		rows = append(rows, r)
 	}
-	if err := WriteRows(path, "", list(rows)); err != nil {
+	if err := WriteRows(Output{Path: path}, list(rows)); err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(python, "../../scripts/reference/batchfile_parquet.py", path)
@@ -431,5 +432,70 @@ func TestParquetIsReadByPyArrow(t *testing.T) {
 	}
 	if d := cmp.Diff(rows, got); d != "" {
 		t.Error(d[:min(len(d), 2000)])
+	}
+}
+
+// Written live, a line is in the file when put returns; what was there before is gone at once.
+func TestLiveOutputShowsEachLine(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "rows.jsonl")
+	if err := os.WriteFile(path, []byte("of an earlier run\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	lines := func() int {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return bytes.Count(b, []byte("\n"))
+	}
+	err := WriteRows(Output{Path: path, Live: true}, func(put func(Row) error) error {
+		for i, r := range someRows {
+			if n := lines(); n != i {
+				t.Errorf("%d lines after %d rows", n, i)
+			}
+			if err := put(r); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil || lines() != len(someRows) {
+		t.Errorf("%d lines of %d rows, %v", lines(), len(someRows), err)
+	}
+	again := filepath.Join(t.TempDir(), "again.jsonl")
+	if err := WriteRows(Output{Path: again}, list(someRows)); err != nil {
+		t.Fatal(err)
+	}
+	live, _ := os.ReadFile(path)
+	if whole, _ := os.ReadFile(again); !bytes.Equal(live, whole) {
+		t.Errorf("live\n%s\nas a whole\n%s", live, whole)
+	}
+	if err := WriteRows(Output{Path: filepath.Join(t.TempDir(), "rows.parquet"), Live: true}, list(someRows)); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestWriteReplies(t *testing.T) {
+	replies := []Reply{{Row: 0, ID: "a", Text: "Hi <b>", Finish: "stop", PromptTokens: 3, Tokens: 2, Model: "m"}, {Row: 1, ID: "b", Reason: "refused", Model: "m"}}
+	for _, name := range []string{"replies.jsonl", "replies.parquet"} {
+		path := filepath.Join(t.TempDir(), name)
+		if err := WriteReplies(Output{Path: path}, list(replies)); err != nil {
+			t.Fatal(err)
+		}
+		if strings.HasSuffix(name, "parquet") {
+			got, err := parquet.ReadFile[Reply](path)
+			if err != nil || !slices.Equal(got, replies) {
+				t.Errorf("%+v, %v", got, err)
+			}
+			continue
+		}
+		const want = `{"row":0,"custom_id":"a","text":"Hi <b>","finish_reason":"stop","prompt_tokens":3,"tokens":2,"model":"m"}` + "\n" +
+			`{"row":1,"custom_id":"b","reason":"refused","prompt_tokens":0,"tokens":0,"model":"m"}` + "\n"
+		if got, _ := os.ReadFile(path); string(got) != want {
+			t.Errorf("got\n%s\nwant\n%s", got, want)
+		}
+	}
+	if err := WriteReplies(Output{Path: filepath.Join(t.TempDir(), "r.jsonl")}, list([]Reply{{Text: "\xff"}})); fault.ClassOf(err) != fault.Item {
+		t.Errorf("invalid UTF-8: %v", err)
 	}
 }

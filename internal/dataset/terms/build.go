@@ -47,8 +47,12 @@ func (o Options) withDefaults() Options {
 type Terms struct {
 	names  []string
 	source Source
-	start  []int32 // candidates of record r are verdicts[start[r]:start[r+1]]
+	start  []int32 // candidates of a rated record r are cells[start[r]:start[r+1]]
 	cells  []cell
+
+	// Of pairs that nobody rated there may be millions: what is said of them is said when it is asked for.
+	records []dataset.Record
+	rest    *model // knows everything visible; nil when all records are rated
 }
 
 // cell is a candidate in store: words are indexes into TasteWords and OpinionWords, -1 for no verdict.
@@ -67,7 +71,12 @@ func (t *Terms) Source() Source { return t.source }
 
 // For returns the candidate terms of record rec's item, most characteristic first. It is empty for an item that nothing describes.
 func (t *Terms) For(rec int32) []Candidate {
-	cells := t.cells[t.start[rec]:t.start[rec+1]]
+	var cells []cell
+	if int(rec) < len(t.start)-1 {
+		cells = t.cells[t.start[rec]:t.start[rec+1]]
+	} else {
+		cells = t.rest.describe(t.records[rec])
+	}
 	out := make([]Candidate, len(cells))
 	for i, c := range cells {
 		out[i] = Candidate{Term: c.term, Name: t.names[c.term], Taste: c.taste, Opinion: c.opinion, TasteWord: NewTaste, OpinionWord: NewOpinion}
@@ -112,17 +121,21 @@ func Build(view *dataset.View, opts Options) (*Terms, error) {
 		voc = mine(view, fold, opts)
 	}
 
-	t := &Terms{names: voc.names(), source: source, start: make([]int32, len(ds.Records)+1)}
-	perRecord := make([][]cell, len(ds.Records))
+	t := &Terms{names: voc.names(), source: source, start: make([]int32, ds.Rated()+1), records: ds.Records}
+	perRecord := make([][]cell, ds.Rated())
 	members := make([][]int32, opts.Folds+1)
-	for r := range ds.Records {
+	for r := range perRecord {
 		members[fold[r]] = append(members[fold[r]], int32(r))
 	}
 	for f, recs := range members {
-		if len(recs) == 0 {
+		candidates := f == opts.Folds && len(ds.Records) > ds.Rated()
+		if len(recs) == 0 && !candidates {
 			continue
 		}
 		m := fitModel(view, voc, fold, f, opts)
+		if candidates {
+			t.rest = m
+		}
 		for _, r := range recs {
 			perRecord[r] = m.describe(ds.Records[r])
 		}
@@ -134,11 +147,11 @@ func Build(view *dataset.View, opts Options) (*Terms, error) {
 	return t, nil
 }
 
-// assignFolds gives every visible record a fold in [0, K) by a hash of its pair, and K to the others.
+// assignFolds gives every visible record a fold in [0, K) by a hash of its pair, and K to the other rated ones.
 func assignFolds(view *dataset.View, opts Options) []int {
 	ds := view.Dataset()
-	fold := make([]int, len(ds.Records))
-	for r, rec := range ds.Records {
+	fold := make([]int, ds.Rated())
+	for r, rec := range ds.Records[:ds.Rated()] {
 		fold[r] = opts.Folds
 		if view.Visible(int32(r)) {
 			h := fnv.New64a()

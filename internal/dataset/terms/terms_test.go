@@ -207,6 +207,40 @@ func TestTasteOfFans(t *testing.T) {
 	}
 }
 
+// Pairs that nobody rated are described by what everything visible says, and change nothing that is said of the others.
+func TestCandidatesAreDescribedToo(t *testing.T) {
+	ds := fans(t)
+	var pairs []dataset.Pair
+	for u := range ds.Users {
+		for i := range ds.Items {
+			pairs = append(pairs, dataset.Pair{User: int32(u), Item: int32(i)})
+		}
+	}
+	with, recs, err := ds.WithCandidates(pairs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	without, tm := build(t, split(t, ds).FinalView(ds), Options{}), build(t, split(t, with).FinalView(with), Options{})
+	candidates := 0
+	for _, r := range recs {
+		if int(r) < ds.Rated() {
+			if a, b := show(without, r), show(tm, r); a != b {
+				t.Fatalf("record %d\nwithout candidates %s\nwith them          %s", r, a, b)
+			}
+			continue
+		}
+		candidates++
+		rec := with.Records[r]
+		cs := tm.For(r)
+		if liked := int(rec.Item)%2 == int(rec.User)%2; len(cs) != 2 || liked != (cs[0].Taste > .1) || liked == (cs[0].Taste < -.1) || cs[0].OpinionWord == NewOpinion {
+			t.Fatalf("user %d, item %d: %+v", rec.User, rec.Item, cs)
+		}
+	}
+	if candidates == 0 {
+		t.Error("every pair was rated")
+	}
+}
+
 // Ratings dealt anew among a user's records leave nothing for tastes to know.
 func TestShuffledLabelsGiveNoSkill(t *testing.T) {
 	ds := fans(t)
