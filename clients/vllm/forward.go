@@ -1,9 +1,9 @@
 package vllm
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
-	"net/http"
 
 	"recpie/clients/transport"
 	"recpie/internal/fault"
@@ -31,17 +31,16 @@ func (c *Client) Forward(ctx context.Context, path string, body []byte) (json.Ra
 	}
 	var raw json.RawMessage
 	var res *Result
-	read := func(r *transport.Reply) error {
-		var chat chatAnswer
-		var completion completionAnswer
-		decode := decoder(op, &chat, func() (err error) { res, err = chatResult(&chat, p); return err })
-		if path == "/v1/completions" {
-			decode = decoder(op, &completion, func() (err error) { res, err = completionResult(&completion, p); return err })
+	err := c.send(ctx, op, path, body, func(r *transport.Reply) error {
+		a := generations.Get().(*generation)
+		defer a.free()
+		err := a.decode(r, p.N, path != "/v1/completions")
+		if err == nil {
+			res, err = a.result(&p)
 		}
-		raw = r.Body
-		return decode(r)
-	}
-	err := c.http.Call(ctx, transport.Call{Op: op, Method: http.MethodPost, Path: path, ContentType: "application/json", Body: body, Check: read})
+		raw = bytes.Clone(r.Body) // the reply's own bytes are only lent
+		return err
+	})
 	if err != nil {
 		return nil, nil, err
 	}
