@@ -144,3 +144,61 @@ func TestFaultMatrix(t *testing.T) {
 		t.Errorf("%d files open, %d before", after, before)
 	}
 }
+
+// TestServerStartedAgain: a server that comes back without the adapter loses no row: its rows are served elsewhere, and it is used again
+// once it has the adapter.
+func TestServerStartedAgain(t *testing.T) {
+	servers := []*fakefleet.Server{fakefleet.New(fakefleet.Config{}), fakefleet.New(fakefleet.Config{})}
+	var eps []pool.Endpoint[*vllm.Client]
+	for i, s := range servers {
+		proxy, err := faultproxy.New(s, uint64(i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer proxy.Close()
+		c, err := vllm.New(vllm.Config{Settings: transport.Settings{BaseURL: proxy.URL(), Attempts: 1}, Model: "tiny"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if err := c.LoadAdapter(t.Context(), "ad", "/p/ad"); err != nil {
+			t.Fatal(err)
+		}
+		eps = append(eps, pool.Endpoint[*vllm.Client]{Name: proxy.URL(), Client: c, Probe: c.Health})
+	}
+	p, err := pool.New(pool.Settings{Failures: 2, Cooldown: 20 * time.Millisecond, CooldownMax: 50 * time.Millisecond}, eps)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	ask := func(from int) {
+		t.Helper()
+		for i := range 40 {
+			err := p.Do(t.Context(), pool.Call{Op: "row", Key: fmt.Sprint(from + i)}, func(ctx context.Context, c *vllm.Client) error {
+				r, err := c.Chat(ctx, vllm.ChatRequest{Messages: []vllm.Message{vllm.User(vllm.Soft{}, fmt.Sprint("row ", i))}, Params: vllm.Params{Model: "ad", MaxTokens: rowTokens}})
+				if err == nil && r.Model != "ad" {
+					return fault.Newf(fault.Fatal, "row", "answered by %s", r.Model)
+				}
+				return err
+			})
+			if err != nil {
+				t.Fatalf("row %d: %v (%v)", from+i, err, fault.ClassOf(err))
+			}
+		}
+	}
+	ask(0)
+	servers[0].Restart(0)
+	ask(40)
+	if st := p.Stats()[0]; st.Endpoint == 0 || st.Item != 0 {
+		t.Errorf("%+v", st)
+	}
+	if err := eps[0].Client.LoadAdapter(t.Context(), "ad", "/p/ad"); err != nil {
+		t.Fatal(err)
+	}
+	before := servers[0].Stats().Answered
+	for deadline := time.Now().Add(30 * time.Second); servers[0].Stats().Answered == before; {
+		if ask(80); time.Now().After(deadline) {
+			t.Fatalf("the server is not used again: %+v", p.Stats()[0])
+		}
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
 
 	goopenai "github.com/sashabaranov/go-openai"
 
@@ -28,6 +29,8 @@ type Client struct {
 	plain *goopenai.Client
 	model string
 	cache *cache
+
+	served sync.Map // names of models that the server has answered under
 }
 
 // New makes a client. Nothing is sent yet.
@@ -178,6 +181,22 @@ func statusError(op string, r *transport.Reply) error {
 	}
 	e := openai.ParseError(r.Status, r.Body)
 	return transport.StatusError(op, r.Status, e.Class(), e.Hint(), e)
+}
+
+// known remembers under which names the server answers. One that it no longer knows is the server's fault, not the item's: it was
+// started again, and what had been loaded into it while it ran is gone.
+func (c *Client) known(model string, err error) error {
+	if model == "" || err != nil && !IsUnknownModel(err) {
+		return err
+	}
+	_, before := c.served.Load(model)
+	switch {
+	case err == nil && !before:
+		c.served.Store(model, true)
+	case err != nil && before:
+		return &fault.Error{Class: fault.Endpoint, Hint: "the server was started again with another model, or without the adapter: load it again", Err: err}
+	}
+	return err
 }
 
 // IsUnknownModel tells whether err says that the model or adapter is not served (any more): load it again, once.

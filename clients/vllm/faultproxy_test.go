@@ -239,3 +239,46 @@ func TestMixedFaults(t *testing.T) {
 		t.Errorf("only %d of %d faults were met", met, len(retried))
 	}
 }
+
+// TestServerStartedAgain: a name that was never served is the item's fault, one that the server has forgotten the server's.
+func TestServerStartedAgain(t *testing.T) {
+	server := fakefleet.New(fakefleet.Config{})
+	p, err := faultproxy.New(server, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	c, err := vllm.New(vllm.Config{Settings: transport.Settings{BaseURL: p.URL(), Attempts: 1}, Model: "tiny"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	ways := map[string]func() error{
+		"chat":       func() error { _, err := chat(vllm.Params{Model: "ad"})(t.Context(), c); return err },
+		"plain chat": func() error { _, err := chat(vllm.Params{Model: "ad", TextOnly: true})(t.Context(), c); return err },
+		"score":      func() error { _, err := c.Score(t.Context(), "ad", []int32{5, 6, 7}, 1); return err },
+	}
+	for name, ask := range ways {
+		if err := ask(); fault.ClassOf(err) != fault.Item || !vllm.IsUnknownModel(err) {
+			t.Errorf("%s, never loaded: %v (%v)", name, err, fault.ClassOf(err))
+		}
+	}
+	for name, ask := range ways {
+		if err := c.LoadAdapter(t.Context(), "ad", "/p/ad"); err != nil {
+			t.Fatal(err)
+		}
+		if err := ask(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		server.Restart(2)
+		if err := ask(); fault.ClassOf(err) != fault.Endpoint || !vllm.IsUnknownModel(err) || fault.HintOf(err) == "" {
+			t.Errorf("%s, lost: %v (%v)", name, err, fault.ClassOf(err))
+		}
+	}
+	if err := c.UnloadAdapter(t.Context(), "ad"); err != nil {
+		t.Fatal(err)
+	}
+	if err := ways["chat"](); fault.ClassOf(err) != fault.Item {
+		t.Errorf("unloaded: %v (%v)", err, fault.ClassOf(err))
+	}
+}

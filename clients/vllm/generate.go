@@ -94,7 +94,7 @@ func (c *Client) ask(ctx context.Context, op, path string, body []byte, p *Param
 		}
 		return err
 	})
-	return res, err
+	return res, c.known(p.Model, err)
 }
 
 // send posts a request and has an answer of status 200 read, which must not keep its body; what read complains about is the server's
@@ -158,7 +158,7 @@ func (c *Client) Score(ctx context.Context, model string, ids []int32, tail int)
 		out, err = a.scores(ids)
 		return err
 	})
-	if err != nil {
+	if err = c.known(deref(wire.Model), err); err != nil {
 		return nil, err
 	}
 	return out[len(out)-tail:], nil

@@ -45,6 +45,7 @@ func (c *Client) LoadAdapter(ctx context.Context, name, path string) error {
 func (c *Client) UnloadAdapter(ctx context.Context, name string) error {
 	const op = "vllm: unload adapter"
 	c.cache.purge()
+	c.served.Delete(name)
 	err := c.postText(ctx, op, "/v1/unload_lora_adapter", openai.UnloadLoRARequest{Name: &name})
 	var e *openai.APIError
 	if errors.As(err, &e) && e.Status == http.StatusNotFound && e.Type == openai.TypeNotFound {

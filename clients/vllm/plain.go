@@ -108,7 +108,7 @@ func (c *Client) chatPlain(ctx context.Context, plain goopenai.ChatCompletionReq
 			}
 			return transport.Suspect(op, checkResult(res, req.Params))
 		})
-		if err != nil {
+		if err = c.known(req.Model, err); err != nil {
 			return nil, err
 		}
 		return res, nil
