@@ -5,7 +5,7 @@ SHELL := /bin/bash
 ENV   := scripts/with-env
 GOFILES = $(shell git ls-files -co --exclude-standard '*.go')
 
-.PHONY: help setup build quickstart quickstart-seeds test test-crash test-postgres test-kills test-sdk test-vllm nightly lint bench clean
+.PHONY: help setup build quickstart quickstart-seeds test test-crash test-postgres test-kills test-sdk test-vllm test-vllm-scale nightly lint bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -41,9 +41,13 @@ test-sdk: setup ## the official SDK of the training API against our server
 test-vllm: setup ## a real vLLM on this CPU against our clients
 	@scripts/peers/vllm.sh
 
+test-vllm-scale: setup ## 20,000 rows with kills, 50 adapter versions, on a real vLLM
+	@scripts/peers/vllm.sh scale
+
 nightly: build ## the long suites: real data sets, five seeds
 	@RECPIE_LONG=1 $(ENV) go test ./recommender ./orchestrator ./cmd/recpie -run 'Real|Network|Planted' -timeout 120m -v
 	@$(MAKE) test-kills
+	@$(MAKE) test-vllm-scale
 	@$(MAKE) quickstart-seeds
 
 bench: setup ## benchmarks beside their peers (bench/)

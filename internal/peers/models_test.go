@@ -31,7 +31,8 @@ func TestWriteModels(t *testing.T) {
 	if err := b.SaveDir(filepath.Join(out, "gpt2")); err != nil {
 		t.Fatal(err)
 	}
-	writeLlama(t, filepath.Join(out, "llama"), filepath.Join(out, "gpt2"), b)
+	writeLlama(t, filepath.Join(out, "llama"), filepath.Join(out, "gpt2"), b, nil)
+	writeWriter(t, filepath.Join(out, "writer"))
 	for i, name := range []string{"lora-a", "lora-b"} {
 		writeLoRA(t, filepath.Join(out, name), uint64(i+1), 0.2)
 	}
@@ -43,7 +44,9 @@ func TestWriteModels(t *testing.T) {
 	}
 }
 
-func writeLlama(t *testing.T, dir, tokenizerDir string, b *lm.Bundle) {
+// writeLlama makes a Llama with the tokenizer of another checkpoint. bend, where given, changes its token embeddings and its last layer,
+// both [vocabulary, hidden].
+func writeLlama(t *testing.T, dir, tokenizerDir string, b *lm.Bundle, bend func(embeddings, head []float32)) {
 	t.Helper()
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Fatal(err)
@@ -55,17 +58,23 @@ func writeLlama(t *testing.T, dir, tokenizerDir string, b *lm.Bundle) {
 	writeJSON(t, filepath.Join(dir, "config.json"), map[string]any{
 		"model_type": "llama", "architectures": []string{"LlamaForCausalLM"}, "torch_dtype": "float32", "vocab_size": vocab,
 		"hidden_size": llamaHidden, "intermediate_size": llamaInner, "num_hidden_layers": llamaLayers, "num_attention_heads": llamaHeads,
-		"num_key_value_heads": llamaHeads, "head_dim": llamaHidden / llamaHeads, "max_position_embeddings": 512, "rms_norm_eps": 1e-5,
+		"num_key_value_heads": llamaHeads, "head_dim": llamaHidden / llamaHeads, "max_position_embeddings": b.Model.Cfg.NPositions, "rms_norm_eps": 1e-5,
 		"rope_theta": 10000.0, "hidden_act": "silu", "tie_word_embeddings": false, "bos_token_id": b.BOS, "eos_token_id": b.EOS, "pad_token_id": b.PAD,
 	})
 	rng := rand.New(rand.NewPCG(5, 0))
 	var tensors []safetensors.Tensor
-	add := func(name string, shape ...int64) { tensors = append(tensors, random(rng, name, 0.2, shape...)) }
+	add := func(name string, shape ...int64) {
+		tensors = append(tensors, safetensors.F32(name, shape, draw(rng, 0.2, shape...)))
+	}
 	ones := func(name string) {
 		tensors = append(tensors, safetensors.F32(name, []int64{llamaHidden}, repeat(1, llamaHidden)))
 	}
-	add("model.embed_tokens.weight", vocab, llamaHidden)
-	add("lm_head.weight", vocab, llamaHidden)
+	table, head := draw(rng, 0.2, vocab, llamaHidden), draw(rng, 0.2, vocab, llamaHidden)
+	if bend != nil {
+		bend(table, head)
+	}
+	tensors = append(tensors, safetensors.F32("model.embed_tokens.weight", []int64{vocab, llamaHidden}, table),
+		safetensors.F32("lm_head.weight", []int64{vocab, llamaHidden}, head))
 	ones("model.norm.weight")
 	for i := range llamaLayers {
 		layer := fmt.Sprintf("model.layers.%d.", i)
@@ -97,14 +106,15 @@ func writeLoRA(t *testing.T, dir string, seed uint64, deviation float32) {
 	for i := range llamaLayers {
 		for _, m := range modules {
 			name := fmt.Sprintf("base_model.model.model.layers.%d.self_attn.%s.", i, m)
-			tensors = append(tensors, random(rng, name+"lora_A.weight", 0.2, loraRank, llamaHidden),
-				random(rng, name+"lora_B.weight", deviation, llamaHidden, loraRank))
+			tensors = append(tensors, safetensors.F32(name+"lora_A.weight", []int64{loraRank, llamaHidden}, draw(rng, 0.2, loraRank, llamaHidden)),
+				safetensors.F32(name+"lora_B.weight", []int64{llamaHidden, loraRank}, draw(rng, deviation, llamaHidden, loraRank)))
 		}
 	}
 	writeTensors(t, filepath.Join(dir, "adapter_model.safetensors"), tensors)
 }
 
-func random(rng *rand.Rand, name string, deviation float32, shape ...int64) safetensors.Tensor {
+// draw returns the random numbers of a tensor.
+func draw(rng *rand.Rand, deviation float32, shape ...int64) []float32 {
 	n := int64(1)
 	for _, d := range shape {
 		n *= d
@@ -113,7 +123,7 @@ func random(rng *rand.Rand, name string, deviation float32, shape ...int64) safe
 	for i := range data {
 		data[i] = deviation * float32(rng.NormFloat64())
 	}
-	return safetensors.F32(name, shape, data)
+	return data
 }
 
 func repeat(v float32, n int) []float32 {

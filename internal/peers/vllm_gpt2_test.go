@@ -26,13 +26,13 @@ func both(t *testing.T) (real, ours *vllm.Client, e embeddings) {
 	return dial(t, url, "gpt2"), dial(t, s.URL(), "gpt2"), readEmbeddings(t, dir, "transformer.wte.weight")
 }
 
-var prompts = []string{
+var phrases = []string{
 	text, request, "The", "a", " two  spaces\n\nand lines\t", "naïve café – 日本語 🎬 ﬁ", "The film badu badu badu badu badu badu badu badu", "1998, 3.5/5!?",
 }
 
 func TestVLLMGPT2Tokens(t *testing.T) {
 	real, ours, _ := both(t)
-	for _, p := range prompts {
+	for _, p := range phrases {
 		for _, special := range []bool{false, true} {
 			want, err := real.Tokenize(t.Context(), p, special)
 			if err != nil {
@@ -58,7 +58,7 @@ func TestVLLMGPT2Tokens(t *testing.T) {
 func TestVLLMGPT2Completions(t *testing.T) {
 	real, ours, _ := both(t)
 	worst := 0.0
-	for _, p := range prompts {
+	for _, p := range phrases {
 		for _, par := range []vllm.Params{greedy("", 24), {MaxTokens: 24, Logprobs: true}, {MaxTokens: 24, Logprobs: true, Stop: []string{"a"}}, {MaxTokens: 6, MinTokens: 6, Logprobs: true}} {
 			req := vllm.CompletionRequest{Text: p, Params: par}
 			want, got := complete(t, real, req), complete(t, ours, req)
@@ -75,7 +75,7 @@ func TestVLLMGPT2Completions(t *testing.T) {
 func TestVLLMGPT2SoftPrompts(t *testing.T) {
 	real, ours, e := both(t)
 	worst := 0.0
-	for i, p := range prompts {
+	for i, p := range phrases {
 		soft := e.random(t, uint64(i), 1+i)
 		want := complete(t, real, vllm.CompletionRequest{Soft: soft, Params: greedy("", 16)})
 		got := complete(t, ours, vllm.CompletionRequest{Soft: soft, Params: greedy("", 16)})
@@ -99,7 +99,7 @@ func TestVLLMGPT2SoftPrompts(t *testing.T) {
 func TestVLLMGPT2Scores(t *testing.T) {
 	real, ours, _ := both(t)
 	worst := 0.0
-	for _, p := range prompts {
+	for _, p := range phrases {
 		ids := tokenize(t, real, p+" and so on.")
 		worst = max(worst, near(t, fmt.Sprintf("%q", p), score(t, ours, "", ids), score(t, real, "", ids), 1e-3))
 	}

