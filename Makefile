@@ -29,11 +29,11 @@ test: setup ## all fast tests
 test-crash: setup ## runs killed at every failpoint and at random moments end as unbroken ones
 	@RECPIE_CRASH=1 $(ENV) go test ./cmd/recpie -run 'Kill|Interrupt' -timeout 30m -v
 
-test-postgres: ## the batch engine on PostgreSQL
-	@scripts/peers/postgres.sh
+test-postgres: ## the batch engine on PostgreSQL, and killed more than 200 times on both databases
+	@RECPIE_CRASH=1 scripts/peers/postgres.sh
 
-test-kills: ## the batch engine killed 260 times on both databases
-	@RECPIE_CRASH=1 scripts/peers/postgres.sh go test ./internal/queue -run 'ManyKills|PostgresItself' -count 1 -timeout 30m
+test-kills: ## the batch engine killed more than 1000 times on both databases
+	@RECPIE_CRASH=5 scripts/peers/postgres.sh go test ./internal/queue -run 'ManyKills|PostgresItself' -count 1 -timeout 90m -v
 
 test-sdk: setup ## the official SDK of the training API against our server
 	@scripts/peers/sdk.sh

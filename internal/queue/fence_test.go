@@ -61,7 +61,7 @@ func twice(t testing.TB, dsn string, rows int) (doubles int64, err error) {
 			return fake(ctx, b, rows)
 		}
 	}
-	ctx, cancel := context.WithTimeoutCause(t.Context(), 30*time.Second, errors.New("the batch does not end"))
+	ctx, cancel := context.WithTimeoutCause(t.Context(), 3*time.Minute, errors.New("the batch does not end"))
 	defer cancel()
 	var all errgroup.Group
 	var b Batch
@@ -108,7 +108,6 @@ func TestJobsThatRunTwiceAreStoredOnce(t *testing.T) {
 // Each safety device, removed, is missed.
 func TestSuiteNoticesWhatIsMissing(t *testing.T) {
 	backends(t, func(t *testing.T, dsn string) {
-		_, postgres := strings.CutPrefix(dsn, "postgres")
 		t.Run(mutateFence, func(t *testing.T) {
 			mutation = mutateFence
 			defer func() { mutation = "" }()
@@ -119,60 +118,55 @@ func TestSuiteNoticesWhatIsMissing(t *testing.T) {
 			}
 		})
 		t.Run(mutateTransaction, func(t *testing.T) {
-			tr := trial{dsn: dsn, mutation: mutateTransaction, processes: 1, workers: 1, limit: 30 * time.Second}
-			if err := tr.dieOnce(t, "transaction", "queue-in-commit:3"); err == nil {
+			if err := dieOnce(t, dsn, mutateTransaction, mutateTransaction, "queue-in-commit:3", 0); err == nil {
 				t.Error("without the transaction nothing was noticed")
 			} else {
 				t.Log(err)
 			}
 		})
 		t.Run(mutateTakeover, func(t *testing.T) {
-			limit := 4 * time.Second
-			if postgres {
-				limit = 8 * time.Second
-			}
-			tr := trial{dsn: dsn, mutation: mutateTakeover, processes: 1, workers: 1, limit: limit}
-			if err := tr.dieOnce(t, "takeover", "queue-before-commit:3"); err == nil {
+			if err := dieOnce(t, dsn, mutateTakeover, mutateTakeover, "queue-before-commit:3", 8*time.Second); err == nil {
 				t.Error("without taking over nothing was noticed")
 			} else {
 				t.Log(err)
 			}
 		})
-	})
-	t.Run("none", func(t *testing.T) { // what the cases above do is noticed for no other reason
-		tr := trial{dsn: filepath.Join(t.TempDir(), "queue.db"), processes: 1, workers: 1, limit: 30 * time.Second}
-		for _, place := range []string{"queue-in-commit:3", "queue-before-commit:3"} {
-			if err := tr.dieOnce(t, place, place); err != nil {
-				t.Errorf("with everything in place: %v", err)
+		t.Run("none", func(t *testing.T) { // what the cases above do is noticed for no other reason
+			for _, place := range []string{"queue-in-commit:3", "queue-before-commit:3"} {
+				if err := dieOnce(t, dsn, "", place, place, 0); err != nil {
+					t.Errorf("with everything in place: %v", err)
+				}
 			}
-		}
+		})
 	})
 }
 
-// dieOnce runs a small batch that dies at a place, and again to its end.
-func (tr trial) dieOnce(t testing.TB, name, place string) error {
-	c := childConfig{DSN: tr.dsn, Batch: name, Rows: 160, Chunk: trialChunk, Workers: tr.workers, Plans: true, Asked: filepath.Join(t.TempDir(), "asked"), Mutation: tr.mutation}
-	p := tr.start(t.Context(), c, place)
+// dieOnce runs a small batch that dies at a place, and again to its end, or until a time is up that is not 0.
+func dieOnce(t testing.TB, dsn, mutation, name, place string, limit time.Duration) error {
+	c := childConfig{DSN: dsn, Batch: name, Rows: 160, Chunk: trialChunk, Workers: 1, Plans: true, Asked: filepath.Join(t.TempDir(), "asked"), Mutation: mutation}
+	p := startChild(t.Context(), c, place)
 	_ = p.Wait()
 	if p.ProcessState.ExitCode() != -1 {
 		t.Fatalf("was not killed at %s: %s", place, p.Stderr)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), tr.limit)
-	defer cancel()
-	p = tr.start(ctx, c, "")
+	ctx := t.Context()
+	if limit > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, limit)
+		defer cancel()
+	}
+	p = startChild(ctx, c, "")
 	if err := p.Wait(); err != nil {
 		return fmt.Errorf("the batch does not end: %w %s", err, p.Stderr)
 	}
-	_, err := tr.verify(t, c)
-	return err
+	return verify(t, c)
 }
 
 // A worker that dies with chunks in its hands is replaced within five seconds by one that lives.
 func TestDeadWorkersChunksAreTakenOver(t *testing.T) {
 	dsn := freshPostgres(t)
-	tr := trial{dsn: dsn}
 	c := childConfig{DSN: dsn, Batch: "b", Rows: 320, Chunk: trialChunk, Workers: 4, Plans: true, Delay: time.Hour, Asked: filepath.Join(t.TempDir(), "asked")}
-	p := tr.start(t.Context(), c, "")
+	p := startChild(t.Context(), c, "")
 	db := open(t, dsn)
 	running := func() (n int) {
 		if err := one(t.Context(), db.b.reader(), `SELECT COUNT(*) FROM river_job WHERE state = 'running'`, nil, &n); err != nil {
@@ -220,7 +214,7 @@ func TestDeadWorkersChunksAreTakenOver(t *testing.T) {
 	if took > 5*time.Second {
 		t.Errorf("taking over took %v", took)
 	}
-	if _, err := tr.verify(t, c); err != nil {
+	if err := verify(t, c); err != nil {
 		t.Error(err)
 	}
 }
@@ -253,8 +247,13 @@ func TestSecondProcessOnAFileIsRefused(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "queue.db")
 	db := open(t, path)
 	b := plan(t, db, Spec{Name: "b"}, 100, "s")
-	if _, err := Open(t.Context(), path, Options{}); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("in use by process %d", os.Getpid())) {
-		t.Fatalf("second process: %v", err)
+	refused := fmt.Sprintf("in use by process %d", os.Getpid())
+	if _, err := Open(t.Context(), path, Options{}); err == nil || !strings.Contains(err.Error(), refused) {
+		t.Fatalf("opened twice: %v", err)
+	}
+	p := startChild(t.Context(), childConfig{DSN: path, Batch: "b", Rows: 100, Chunk: 16, Workers: 1, Asked: filepath.Join(t.TempDir(), "asked")}, "")
+	if err := p.Wait(); err == nil || !strings.Contains(fmt.Sprint(p.Stderr), refused) {
+		t.Fatalf("second process: %v, %s", err, p.Stderr)
 	}
 	look, err := Open(t.Context(), path, Options{Observe: true})
 	if err != nil {

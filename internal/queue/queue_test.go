@@ -100,7 +100,7 @@ func plan(t testing.TB, db *DB, s Spec, n int, salt string) Batch {
 
 func work(t testing.TB, db *DB, b Batch, h Handler) error {
 	t.Helper()
-	ctx, cancel := context.WithTimeoutCause(t.Context(), time.Minute, fmt.Errorf("the batch does not end"))
+	ctx, cancel := context.WithTimeoutCause(t.Context(), 3*time.Minute, fmt.Errorf("the batch does not end"))
 	defer cancel()
 	return db.Work(ctx, WorkOptions{Batch: b.ID, Workers: 3, Handler: h, Grace: 5 * time.Second})
 }

@@ -64,7 +64,7 @@ export RECPIE_TEST_POSTGRES="postgres://recpie@/postgres?host=$dir"
 export RECPIE_TEST_POSTGRES_CRASH="$dir/crash"
 say "PostgreSQL $("$bin/postgres" --version | grep -o '[0-9.]*' | head -1) in $dir"
 cd "$repo"
-[ $# -gt 0 ] || set -- go test ./internal/queue -timeout 20m -count 1
+[ $# -gt 0 ] || set -- go test ./internal/queue -timeout 30m -count 1
 status=0
 "$@" || status=$?
 exit $status
