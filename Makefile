@@ -29,8 +29,9 @@ test: setup ## all fast tests
 test-crash: setup ## runs killed at every failpoint and at random moments end as unbroken ones
 	@RECPIE_CRASH=1 $(ENV) go test ./cmd/recpie -run 'Kill|Interrupt' -timeout 30m -v
 
-test-postgres: ## the batch engine on PostgreSQL
+test-postgres: setup ## the batch engine on PostgreSQL, and explain with workers on it
 	@scripts/peers/postgres.sh
+	@scripts/peers/postgres.sh $(ENV) go test ./cmd/recpie -run Postgres -count 1
 
 test-kills: ## the batch engine killed 260 times on both databases
 	@RECPIE_CRASH=1 scripts/peers/postgres.sh go test ./internal/queue -run 'ManyKills|PostgresItself' -count 1 -timeout 30m
