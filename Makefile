@@ -29,8 +29,9 @@ test: setup ## all fast tests
 test-crash: setup ## runs killed at every failpoint and at random moments end as unbroken ones
 	@RECPIE_CRASH=1 $(ENV) go test ./cmd/recpie -run 'Kill|Interrupt' -timeout 30m -v
 
-test-postgres: ## the batch engine on PostgreSQL, and killed more than 200 times on both databases
+test-postgres: setup ## the batch engine on PostgreSQL, killed more than 200 times on both databases, and explain with workers on it
 	@RECPIE_CRASH=1 scripts/peers/postgres.sh
+	@scripts/peers/postgres.sh $(ENV) go test ./cmd/recpie -run Postgres -count 1
 
 test-kills: ## the batch engine killed more than 1000 times on both databases
 	@RECPIE_CRASH=5 scripts/peers/postgres.sh go test ./internal/queue -run 'ManyKills|PostgresItself' -count 1 -timeout 90m -v

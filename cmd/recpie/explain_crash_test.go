@@ -36,18 +36,13 @@ type crashing struct {
 	input string   // the file's text
 	data  string   // folder with planted data; "" for requests
 	args  []string // beyond the input
-	slow  bool     // answers take their time, so that there are moments to be killed at
 	want  []byte   // the export of an unbroken run
 	asked int64    // requests of an unbroken run
-	took  time.Duration
 }
 
 func (c *crashing) scene(t *testing.T) *fleet {
 	t.Helper()
-	f := newFleet(t, fakefleet.Config{Capacity: 8, MaxModelLen: 512})
-	if c.slow {
-		f.server.SetService(30 * time.Millisecond)
-	}
+	f := newFleet(t, fakefleet.Config{Capacity: 8, Service: 5 * time.Millisecond, MaxModelLen: 512})
 	if c.data != "" {
 		if err := os.Symlink(c.data, f.path("planted")); err != nil {
 			t.Fatal(err)
@@ -65,9 +60,8 @@ func (c *crashing) line() []string {
 func unbrokenBatch(t *testing.T, c crashing) *crashing {
 	t.Helper()
 	f := c.scene(t)
-	began := time.Now()
 	must(t, f.dir, f.env, c.line()...)
-	c.took, c.want, c.asked = time.Since(began), sorted(f.read(t, "out.jsonl"), c.args), f.server.Stats().Requests
+	c.want, c.asked = sorted(f.read(t, "out.jsonl"), c.args), f.server.Stats().Requests
 	return &c
 }
 
@@ -84,7 +78,6 @@ func sorted(export []byte, args []string) []byte {
 // check runs the command to its end after so many kills.
 func (c *crashing) check(t *testing.T, f *fleet, kills int) {
 	t.Helper()
-	f.server.SetService(0)
 	must(t, f.dir, f.env, c.line()...)
 	if got := sorted(f.read(t, "out.jsonl"), c.args); !bytes.Equal(got, c.want) {
 		t.Errorf("the export has %d bytes in %d lines and is not that of an unbroken run, which has %d in %d", len(got), bytes.Count(got, []byte("\n")), len(c.want), bytes.Count(c.want, []byte("\n")))
@@ -107,18 +100,28 @@ func (c *crashing) atEveryFailpoint(t *testing.T) {
 	c.check(t, f, len(explainFailpoints))
 }
 
-// atRandomMoments kills one batch up to so many times.
+// atRandomMoments kills one batch up to so many times, each time a moment after so many more requests.
 func (c *crashing) atRandomMoments(t *testing.T, seed uint64, most int) {
 	rng := rand.New(rand.NewPCG(seed, 0xdead))
 	f := c.scene(t)
 	kills := 0
 	for range most {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Duration((0.2+0.8*rng.Float64())*float64(c.took)))
-		cmd := child(ctx, f.dir, f.env, c.line()...)
+		f.fuse.Store(1 + rng.Int64N(c.asked/int64(most)))
+		cmd := child(t.Context(), f.dir, f.env, c.line()...)
 		var stderr bytes.Buffer
 		cmd.Stderr = &stderr
-		_ = cmd.Run()
-		cancel()
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan struct{})
+		go func() { _ = cmd.Wait(); close(ended) }()
+		select {
+		case <-ended: // all was asked before
+		case <-f.blown:
+			<-time.After(time.Duration(rng.Int64N(int64(20 * time.Millisecond)))) // somewhere between two commits
+			_ = cmd.Process.Kill()
+			<-ended
+		}
 		code := cmd.ProcessState.ExitCode()
 		if code > 0 {
 			t.Fatalf("exit code %d before the kill\n%s", code, &stderr)
@@ -127,6 +130,9 @@ func (c *crashing) atRandomMoments(t *testing.T, seed uint64, most int) {
 			break
 		}
 		kills++
+	}
+	if kills == 0 {
+		t.Error("it was never killed")
 	}
 	c.check(t, f, kills)
 }
@@ -159,7 +165,6 @@ func TestExplainKilledAtEveryFailpoint(t *testing.T) {
 func TestExplainKilledAtRandomMoments(t *testing.T) {
 	full(t)
 	for name, c := range pairsAndRequests(t) {
-		c.slow = true
 		w := unbrokenBatch(t, c)
 		for seed := range uint64(3) {
 			t.Run(fmt.Sprint(name, " ", seed), func(t *testing.T) { w.atRandomMoments(t, seed, 5) })
@@ -203,9 +208,7 @@ func TestKilledWorkerOnPostgres(t *testing.T) {
 	dsn := freshPostgres(t)
 	for _, name := range []string{"pairs", "requests"} {
 		t.Run(name, func(t *testing.T) {
-			plan := pairsAndRequests(t)[name]
-			plan.slow = true
-			c := unbrokenBatch(t, plan)
+			c := unbrokenBatch(t, pairsAndRequests(t)[name])
 			f := c.scene(t)
 			env := append(f.env, "RECPIE_DATABASE_URL="+dsn)
 			must(t, f.dir, env, append(c.line(), "--name", name, "--plan-only")...)

@@ -113,6 +113,18 @@ func TestExplain(t *testing.T) {
 		t.Errorf("dry run: %d %s%s", dry.code, dry.stdout, dry.stderr)
 	}
 
+	// the embedded server answers requests as well
+	write("requests.jsonl", `{"custom_id":"a","method":"POST","url":"/v1/chat/completions","body":{"messages":[{"role":"user","content":"Why?"}],"max_tokens":8,"temperature":0}}`+"\n")
+	if o := run("--name", "requests", "--input", "requests.jsonl", "--out", "answers.jsonl"); o.code != exitOK || counts(t, o)["done"] != 1.0 || len(lines(t, s.path("answers.jsonl"))) != 1 {
+		t.Errorf("a request: %d %s%s", o.code, o.stdout, o.stderr)
+	}
+	// an export from the database alone, on a machine without data, model and settings
+	other := newScene(t, t.TempDir())
+	exported := must(t, other.dir, other.env, "explain", "export", "--db", s.path("run", "batches.db"), "--name", "run")
+	if exported.stdout != string(before) {
+		t.Errorf("%d bytes were exported elsewhere, want %d", len(exported.stdout), len(before))
+	}
+
 	status := must(t, s.dir, s.env, "explain", "status", "--run", "run", "--name", "given", "-o", "json")
 	if counts(t, status)["state"] != "done" {
 		t.Error(status.stdout)

@@ -28,19 +28,26 @@ type fleet struct {
 	url    string
 	free   atomic.Int64  // requests that are let through
 	open   chan struct{} // closed: the others too
+	fuse   atomic.Int64  // requests until something is sent on blown
+	blown  chan struct{}
 }
 
 func newFleet(t *testing.T, c fakefleet.Config) *fleet {
 	t.Helper()
 	c.Count = true
-	f := &fleet{scene: &scene{dir: t.TempDir()}, server: fakefleet.New(c), open: make(chan struct{})}
+	f := &fleet{scene: &scene{dir: t.TempDir()}, server: fakefleet.New(c), open: make(chan struct{}), blown: make(chan struct{}, 1)}
 	f.free.Store(math.MaxInt64)
 	h := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method == http.MethodPost && f.free.Add(-1) < 0 {
-			select {
-			case <-f.open:
-			case <-r.Context().Done():
-				return
+		if r.Method == http.MethodPost {
+			if f.free.Add(-1) < 0 {
+				select {
+				case <-f.open:
+				case <-r.Context().Done():
+					return
+				}
+			}
+			if f.fuse.Add(-1) == 0 {
+				f.blown <- struct{}{}
 			}
 		}
 		f.server.ServeHTTP(w, r)

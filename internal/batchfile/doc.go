@@ -7,8 +7,10 @@
 // A line that cannot be used is told with its position, field and remedy, and reading goes on with the next one. Check looks at
 // everything before anything is sent: malformed lines, custom_ids and pairs that occur twice.
 //
+// Settle checks the fields of a request and puts its body into one form.
+//
 // Outputs are JSON lines or Parquet of explanations, a row per sentence or per pair, and the lines of an OpenAI batch output. A file is
-// there whole or not at all (internal/durable); the standard output is streamed. What is written is what was given, bit by bit: text
+// there whole or not at all (internal/durable), unless it is written live; the standard output is streamed. What is written is what was given, bit by bit: text
 // that is not valid UTF-8 is an error, never replaced. Control characters that a terminal would act upon are escaped in JSON.
 package batchfile
 
@@ -19,7 +21,7 @@ const (
 	JSONL   = "jsonl"   // an object per line; as input: pairs
 	CSV     = "csv"     // RFC 4180 with a header; input only
 	Parquet = "parquet" // as input: pairs
-	OpenAI  = "openai"  // lines of an OpenAI batch file; input only, see WriteAnswers for the output
+	OpenAI  = "openai"  // lines of an OpenAI batch file; for the output see WriteAnswers
 )
 
 // fatal returns an error that ends the work on a file, with what a person can do about it.
