@@ -18,6 +18,8 @@ type SoftPrompt struct {
 	norm           float64
 	w, b           []float32 // [K·H, D], [K·H]
 	table          []float32 // [users, D]
+	names          []int64   // per user, what nameOf makes of the id; nil when rows are known by their number alone
+	index          map[int64]int32
 }
 
 // rowEps keeps the rescaling defined for z = 0. It is part of the formula that the trainer differentiates: both must use the same.
@@ -40,7 +42,7 @@ func NewSoftPrompt(k, hidden, dim int, norm float64, w, b, table []float32) (*So
 			}
 		}
 	}
-	return &SoftPrompt{k, hidden, dim, norm, w, b, table}, nil
+	return &SoftPrompt{k: k, hidden: hidden, dim: dim, norm: norm, w: w, b: b, table: table}, nil
 }
 
 // Shape returns how many rows a prompt gets and how wide they are.
@@ -85,11 +87,15 @@ func (p *SoftPrompt) Rows(user int32) ([]float32, error) {
 func (p *SoftPrompt) write(w io.Writer) error {
 	meta := map[string]string{"format": "recpie.soft_prompt.v1", "rows": strconv.Itoa(p.k), "norm": strconv.FormatFloat(p.norm, 'g', -1, 64)}
 	out, dim := int64(p.k*p.hidden), int64(p.dim)
-	return safetensors.Write(w, meta, []safetensors.Tensor{
+	tensors := []safetensors.Tensor{
 		safetensors.F32("projection.W", []int64{out, dim}, p.w),
 		safetensors.F32("projection.B", []int64{out}, p.b),
 		safetensors.F32("consumers", []int64{int64(p.Users()), dim}, p.table),
-	})
+	}
+	if p.names != nil {
+		tensors = append(tensors, safetensors.I64(namesTensor, []int64{int64(len(p.names))}, p.names))
+	}
+	return safetensors.Write(w, meta, tensors)
 }
 
 // parseSoftPrompt reads what write wrote.
@@ -127,5 +133,13 @@ func parseSoftPrompt(data []byte) (*SoftPrompt, error) {
 	if len(shape) != 2 || len(tableShape) != 2 || shape[1] != tableShape[1] || k < 1 || shape[0]%int64(k) != 0 {
 		return bad(fmt.Errorf("projection %v and consumers %v do not fit %d rows", shape, tableShape, k))
 	}
-	return NewSoftPrompt(k, int(shape[0])/k, int(shape[1]), norm, w, b, table)
+	p, err := NewSoftPrompt(k, int(shape[0])/k, int(shape[1]), norm, w, b, table)
+	if _, named := f.Info(namesTensor); err != nil || !named {
+		return p, err
+	}
+	names, _, err := f.Int64s(namesTensor)
+	if err != nil {
+		return bad(err)
+	}
+	return p.named(names)
 }

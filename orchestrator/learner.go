@@ -310,7 +310,11 @@ func (l *Learner) softPrompt() (*adapters.SoftPrompt, error) {
 	}
 	w := append([]float32(nil), l.proj.W...)
 	b := append([]float32(nil), l.proj.B...)
-	return adapters.NewSoftPrompt(l.proj.Rows, l.proj.Hidden, l.proj.Dim, l.proj.Norm, w, b, l.table)
+	p, err := adapters.NewSoftPrompt(l.proj.Rows, l.proj.Hidden, l.proj.Dim, l.proj.Norm, w, b, l.table)
+	if err != nil {
+		return nil, err
+	}
+	return p.Named(l.Rollouts.Work.Data.Users)
 }
 
 // unitScale brings the table to a root mean square of 1: id embeddings are learned at whatever scale the recommender's loss likes.

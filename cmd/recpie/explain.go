@@ -31,6 +31,7 @@ type explaining struct {
 	chunk, priority               int
 	errorRate                     float64
 	deadline                      time.Duration
+	learned                       learned
 }
 
 func (a *app) explainCmd() *cobra.Command {
@@ -64,6 +65,8 @@ RECPIE_DATABASE_URL_FILE names) leads to; there, 'recpie worker' on any machine 
 	fl.IntVar(&f.priority, "priority", 2, "1 (first) to 4")
 	fl.Float64Var(&f.errorRate, "max-error-rate", 0, "stop when a larger share of the rows ends without a sentence; 0 for no limit")
 	fl.DurationVar(&f.deadline, "deadline", 0, "stop the batch after this time; 0 for none")
+	f.learned.flags(fl)
+	a.settingFlag(cmd, "redact", "prompts.redact", "")
 	p := cmd.PersistentFlags()
 	p.StringVar(&f.db, "db", "", "SQLite file of batches (default batches.db in the run directory)")
 	p.StringVar(&f.name, "name", "", "name of the batch (default: that of the run directory)")
@@ -87,6 +90,9 @@ func (f *explaining) where(c *config.Config) (string, string, error) {
 
 func (a *app) explain(cmd *cobra.Command, f explaining) error {
 	ctx := cmd.Context()
+	if err := f.learned.settings(a); err != nil {
+		return err
+	}
 	c, err := a.load()
 	if err != nil {
 		return err
@@ -100,6 +106,10 @@ func (a *app) explain(cmd *cobra.Command, f explaining) error {
 		show = progress.New(io.Discard)
 	}
 	defer show.Close()
+	version, err := f.learned.open(show)
+	if err != nil {
+		return err
+	}
 	dir, err := openRun(c)
 	if err != nil {
 		return err
@@ -114,10 +124,15 @@ func (a *app) explain(cmd *cobra.Command, f explaining) error {
 		return err
 	}
 	defer t.close()
+	t.version = version
 	if f.dryRun {
 		return a.estimate(cmd, t)
 	}
-	if err := t.connect(ctx, dir.Path("lm"), dir.Path("adapters"), show); err != nil {
+	local := c.Publish.LocalDir
+	if local == "" {
+		local = dir.Path("adapters")
+	}
+	if err := t.connect(ctx, dir.Path("lm"), local, show); err != nil {
 		return err
 	}
 	url, name, err := f.where(c)
@@ -168,7 +183,7 @@ func (a *app) explain(cmd *cobra.Command, f explaining) error {
 		to = cmd.ErrOrStderr()
 	}
 	sum := countsOf(s)
-	sum["file"] = f.out
+	sum["file"], sum["model"], sum["soft_prompts"] = f.out, t.batch.Author.Model, t.soft()
 	return a.print(to, sum, func(w io.Writer) {
 		fmt.Fprintf(w, "%d rows, %d without a sentence, %d reused, %d tokens\n%s\n", s.Rows, s.Dead, s.Reused, s.Tokens, f.out)
 	})
@@ -257,7 +272,7 @@ func (t *task) export(ctx context.Context, db *queue.DB, b queue.Batch, f explai
 		a := t.asks[r.Row]
 		rec := t.w.Data.Records[a.Record]
 		out := batchfile.Row{Row: r.Row, User: t.w.Data.Users[rec.User], Item: t.w.Data.Items[rec.Item].ID, Polarity: int8(a.Polarity), Text: r.Text, Reason: r.Reason,
-			Tokens: int64(r.Tokens), Model: t.b.base}
+			Tokens: int64(r.Tokens), Model: t.batch.Author.Model}
 		if t.lines != nil {
 			out.ID = t.lines[t.of[r.Row]].ID
 		}

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"recpie/adapters"
 	"recpie/clients/transport"
 	"recpie/config"
 	"recpie/internal/batchfile"
@@ -33,6 +34,11 @@ type job struct {
 	Data    string `json:"data"`    // blob: the data folder
 	Lines   string `json:"lines"`   // blob: the pairs asked for, JSON lines; "" for those of the split
 	Author  string `json:"author"`  // digest of who writes
+
+	Policy     string               `json:"policy,omitempty"`      // blob: the version of the policy that writes; "" for the base model
+	PolicyName string               `json:"policy_name,omitempty"` // its name
+	Served     string               `json:"served,omitempty"`      // folder of versions, as the servers see it
+	Canaries   map[string][]float64 `json:"canaries,omitempty"`    // what the version answers, by kind of server; no part of the digest
 }
 
 const jobVersion = "recpie explain 1"
@@ -46,6 +52,11 @@ type task struct {
 	of    []int32          // per ask, its line
 	b     *backend
 	batch *orchestrator.Batch
+
+	version  *adapters.Version // of the policy that writes; nil: the base model
+	served   string            // folder of versions, as the servers see it
+	canaries map[string][]float64
+	assured  *adapters.Assurance
 }
 
 func (t *task) close() {
@@ -151,15 +162,22 @@ func (t *task) read(ctx context.Context, ds *dataset.Dataset, input, format stri
 	return with, nil
 }
 
-// connect dials the servers and names the author.
-func (t *task) connect(ctx context.Context, state, root string, show *progress.Reporter) (err error) {
+// connect dials the servers, names the author, and has every server serve the author's version. local is the folder of versions on this
+// machine, "" for none.
+func (t *task) connect(ctx context.Context, state, local string, show *progress.Reporter) (err error) {
 	t.c.Training.Frozen = true
-	if t.b, err = connect(ctx, t.c, t.w, state, root, show); err != nil {
+	if err := t.install(local); err != nil {
 		return err
 	}
-	t.batch = &orchestrator.Batch{Writer: orchestrator.Writer{Work: t.w, Model: t.b.fleet, MaxTokens: t.c.Inference.MaxTokens},
-		Author: orchestrator.Author{Model: t.b.base, Digest: "base " + t.b.baseID}}
-	return nil
+	if t.b, err = connect(ctx, t.c, t.w, state, local, show); err != nil {
+		return err
+	}
+	who, newcomers, err := t.author(t.b.base, t.b.baseID)
+	if err != nil {
+		return err
+	}
+	t.batch = &orchestrator.Batch{Writer: orchestrator.Writer{Work: t.w, Model: t.b.fleet, MaxTokens: t.c.Inference.MaxTokens}, Author: who}
+	return t.adopt(ctx, newcomers, show)
 }
 
 // store puts what the job needs into the database and returns its description and digest.
@@ -193,8 +211,18 @@ func (t *task) store(ctx context.Context, db *queue.DB, dir string) (json.RawMes
 			return nil, "", err
 		}
 	}
+	if j.Policy, err = t.putVersion(ctx, db.PutBlob); err != nil {
+		return nil, "", err
+	}
+	if j.Policy != "" {
+		j.PolicyName, j.Served = t.version.Name, t.served
+	}
 	raw, err := json.Marshal(j)
 	sum := sha256.Sum256(raw)
+	if err == nil && t.assured != nil {
+		j.Canaries = t.assured.Canaries()
+		raw, err = json.Marshal(j)
+	}
 	return raw, hex.EncodeToString(sum[:]), err
 }
 
@@ -208,8 +236,8 @@ func (t *task) env() (names []string) {
 	return names
 }
 
-// fetch makes a batch ready on a machine that knows nothing but the database.
-func fetch(ctx context.Context, db *queue.DB, b queue.Batch, show *progress.Reporter) (*task, error) {
+// fetch makes a batch ready on a machine that knows nothing but the database, and where it has one, its own folder of versions.
+func fetch(ctx context.Context, db *queue.DB, b queue.Batch, own string, show *progress.Reporter) (*task, error) {
 	var j job
 	if err := json.Unmarshal(b.Settings, &j); err != nil || j.Version != jobVersion {
 		return nil, fault.WithHint(fault.Newf(fault.Fatal, "batch "+b.Name, "its settings are of form %q, this program knows %q", j.Version, jobVersion), "use the version of recpie that planned the batch")
@@ -256,7 +284,11 @@ func fetch(ctx context.Context, db *queue.DB, b queue.Batch, show *progress.Repo
 	if err != nil {
 		return nil, err
 	}
-	if err := t.connect(ctx, "", "", show); err != nil {
+	local, err := t.fetchVersion(ctx, db, j, cache, own)
+	if err == nil {
+		err = t.connect(ctx, "", local, show)
+	}
+	if err != nil {
 		t.close()
 		return nil, err
 	}

@@ -65,7 +65,7 @@ func learner(ctx context.Context, c *config.Config, dir *orchestrator.RunDir, w 
 		Rollouts: &orchestrator.Rollouts{Work: w, Model: b.fleet, Scorer: b.fleet, Base: b.base, Embed: enc, Group: c.Policy.Group, Credit: c.Policy.Credit,
 			Temperature: c.Policy.Temperature, MaxTokens: c.Inference.MaxTokens, Concurrency: c.Inference.Concurrency},
 		Trainers: &orchestrator.TrainingServer{Session: b.session, Model: b.trainName, Rank: c.Training.Rank, Seed: c.Seed},
-		Lineage:  adapters.Lineage{Run: c.Run, SplitDigest: w.Split.Digest},
+		Lineage:  adapters.Lineage{Run: c.Run, Base: b.baseID, SplitDigest: w.Split.Digest},
 	}, nil
 }
 
