@@ -68,6 +68,8 @@ type Inference struct {
 	CacheSize   int           `key:"cache_size" doc:"repeated prompts answered from memory"`
 	RequestRate float64       `key:"request_rate" doc:"requests per second over all servers, at most; 0 sets no cap"`
 	TokenRate   float64       `key:"token_rate" doc:"tokens per second over all servers, at most, prompts estimated; 0 sets no cap"`
+	PricePrompt float64       `key:"price_prompt" doc:"price of a million tokens of prompts, in any currency, for estimates"`
+	PriceAnswer float64       `key:"price_answer" doc:"price of a million tokens of answers"`
 }
 
 // Training says who trains the adapter. Without a URL the embedded server does; frozen leaves the language model as it is.
@@ -92,6 +94,7 @@ type Prompts struct {
 	TokenBudget int  `key:"token_budget" doc:"longest prompt, tokens"`
 	Taste       bool `key:"taste" doc:"tell the user's taste per term of the candidate"`
 	Opinions    bool `key:"opinions" doc:"tell other reviewers' opinion per term of the candidate"`
+	Redact      bool `key:"redact" doc:"leave out what comes from reviews (mined terms, opinions of others) and what reaches a person (addresses, numbers, user ids)"`
 }
 
 // Policy holds the PPO settings. The paper gives none; these are our choices.

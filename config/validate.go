@@ -76,7 +76,8 @@ func (c *Config) validate() error {
 	for key, val := range map[string]float64{"policy.learning_rate": c.Policy.LearningRate, "policy.kl_target": c.Policy.KLTarget, "policy.temperature": c.Policy.Temperature} {
 		positive(key, val)
 	}
-	for key, val := range map[string]float64{"inference.request_rate": c.Inference.RequestRate, "inference.token_rate": c.Inference.TokenRate} {
+	for key, val := range map[string]float64{"inference.request_rate": c.Inference.RequestRate, "inference.token_rate": c.Inference.TokenRate,
+		"inference.price_prompt": c.Inference.PricePrompt, "inference.price_answer": c.Inference.PriceAnswer} {
 		if !(val >= 0) {
 			bad(key, "%g is below 0", val)
 		}
