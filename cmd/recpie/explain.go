@@ -125,6 +125,7 @@ func (a *app) explain(cmd *cobra.Command, f explaining) error {
 	}
 	defer t.close()
 	t.version = version
+	f.warnLeaving(ctx, cmd.ErrOrStderr(), t)
 	if f.dryRun {
 		return a.estimate(cmd, t)
 	}

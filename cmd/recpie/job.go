@@ -284,6 +284,9 @@ func fetch(ctx context.Context, db *queue.DB, b queue.Batch, own string, show *p
 	if err != nil {
 		return nil, err
 	}
+	if text := leaving(ctx, c, j.Policy != "" && c.Inference.SoftPrompts, nil); text != "" {
+		show.Printf("batch %s: %s", b.Name, text)
+	}
 	local, err := t.fetchVersion(ctx, db, j, cache, own)
 	if err == nil {
 		err = t.connect(ctx, "", local, show)

@@ -18,6 +18,9 @@ func (a *app) loop(ctx context.Context, c *config.Config, dir *orchestrator.RunD
 	if root == "" {
 		root = dir.Path("adapters")
 	}
+	if text := leaving(ctx, c, c.Inference.SoftPrompts && !c.Training.Frozen && c.Policy.Rounds > 0, nil); text != "" {
+		show.Printf("%s", text)
+	}
 	b, err := connect(ctx, c, w, dir.Path("lm"), root, show)
 	if err != nil {
 		return nil, err
