@@ -54,7 +54,7 @@ type Endpoint struct {
 
 	Adapters  []string `key:"adapters" doc:"tgi: the adapters that the server was started with"`
 	Chat      bool     `key:"chat" doc:"tgi: put texts through the server's chat template"`
-	Tokenizer string   `key:"tokenizer" doc:"tgi: tokenizer.json of the served model, needed to score texts"`
+	Tokenizer string   `key:"tokenizer" doc:"tokenizer.json of the served model: dry runs count tokens by it, tgi needs it to score texts"`
 }
 
 // Inference says who writes the explanations. Without endpoints the embedded server does.
@@ -137,6 +137,12 @@ type Recommender struct {
 // Encoder says what turns sentences into vectors.
 type Encoder struct {
 	Dir string `key:"dir" doc:"folder with a MiniLM-like BERT (config.json, model.safetensors, tokenizer.json); empty is the cached MiniLM"`
+}
+
+// Lasting returns the settings without those that may change while a run or a batch goes on: prices.
+func (c Config) Lasting() Config {
+	c.Inference.PricePrompt, c.Inference.PriceAnswer = 0, 0
+	return c
 }
 
 // Default returns the settings of a full embedded run.

@@ -106,8 +106,8 @@ func (c *Config) validate() error {
 		at := fmt.Sprintf("inference.endpoints[%d]", i)
 		address(at, e.URL, e.KeyEnv)
 		oneOf(at+".kind", e.Kind, "", "vllm", "tgi")
-		if e.Kind != "tgi" && (len(e.Adapters) > 0 || e.Chat || e.Tokenizer != "") {
-			bad(at, "adapters, chat and tokenizer are for kind: tgi; a vLLM server tells them itself")
+		if e.Kind != "tgi" && (len(e.Adapters) > 0 || e.Chat) {
+			bad(at, "adapters and chat are for kind: tgi; a vLLM server tells them itself")
 		}
 		if e.Kind == "tgi" && !c.Training.Frozen && c.Explanations == "on" && c.Policy.Rounds > 0 {
 			bad(at+".kind", "adapters cannot be published to a tgi server while it runs: set training.frozen: true")

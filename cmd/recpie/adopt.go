@@ -93,21 +93,22 @@ func (l *learned) selected(show *progress.Reporter) (string, error) {
 	return orchestrator.VersionAfter(l.from, report.SelectedRound)
 }
 
-// install brings the version into the folder that servers read, where this machine has it, and sets what the servers call that folder.
-func (t *task) install(local string) error {
-	if t.version == nil {
+// locate sets what the servers call the folder of versions.
+func (t *task) locate(local string) error {
+	if t.version == nil || t.served != "" {
 		return nil
 	}
-	if t.served == "" {
-		if t.served = t.c.Publish.ServerDir; t.served == "" {
-			abs, err := filepath.Abs(local)
-			if err != nil {
-				return fault.New(fault.Fatal, "version", err)
-			}
-			t.served = abs
-		}
+	if t.served = t.c.Publish.ServerDir; t.served != "" {
+		return nil
 	}
-	if local == "" {
+	abs, err := filepath.Abs(local)
+	t.served = abs
+	return fault.New(fault.Fatal, "version", err)
+}
+
+// install brings the version into the folder that servers read, where this machine has it.
+func (t *task) install(local string) error {
+	if t.version == nil || local == "" {
 		return nil
 	}
 	store, err := adapters.OpenStore(local)

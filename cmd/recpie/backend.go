@@ -246,7 +246,7 @@ func languageModel(ctx context.Context, c *config.Config, w *orchestrator.Worksp
 	if c.LM.Dir != "" {
 		return c.LM.Dir, w.LimitBy(c.LM.Dir, c.Prompts.TokenBudget)
 	}
-	cache, err := cacheDir()
+	settings, err := warmupSettings(c)
 	if err != nil {
 		return "", err
 	}
@@ -254,10 +254,7 @@ func languageModel(ctx context.Context, c *config.Config, w *orchestrator.Worksp
 	last := 0.0
 	torch.SetThreads(threads(c)) // one model is trained: its operations are divided; later, batches are
 	defer torch.SetThreads(1)
-	dir, err := w.Warmup(ctx, orchestrator.WarmupSettings{
-		Layers: c.LM.Layers, Hidden: c.LM.Hidden, Heads: c.LM.Heads, Vocabulary: c.LM.Vocabulary, Context: c.LM.Context, Steps: c.LM.WarmupSteps,
-		Batch: c.LM.WarmupBatch, Rate: c.LM.WarmupRate, Samples: c.LM.WarmupSamples, TokenBudget: c.Prompts.TokenBudget, Seed: c.Seed, CacheDir: filepath.Join(cache, "lm"),
-	}, func(step, total int, loss float64) {
+	dir, err := w.Warmup(ctx, settings, func(step, total int, loss float64) {
 		if task == nil {
 			task = show.Start("warm-up of the language model", int64(total), 0)
 		}
@@ -268,6 +265,14 @@ func languageModel(ctx context.Context, c *config.Config, w *orchestrator.Worksp
 		task.Done(fmt.Sprintf("loss %.3f nats per token", last))
 	}
 	return dir, err
+}
+
+func warmupSettings(c *config.Config) (orchestrator.WarmupSettings, error) {
+	cache, err := cacheDir()
+	return orchestrator.WarmupSettings{
+		Layers: c.LM.Layers, Hidden: c.LM.Hidden, Heads: c.LM.Heads, Vocabulary: c.LM.Vocabulary, Context: c.LM.Context, Steps: c.LM.WarmupSteps,
+		Batch: c.LM.WarmupBatch, Rate: c.LM.WarmupRate, Samples: c.LM.WarmupSamples, TokenBudget: c.Prompts.TokenBudget, Seed: c.Seed, CacheDir: filepath.Join(cache, "lm"),
+	}, err
 }
 
 // characters estimates tokens for models whose tokenizer is not here: English runs at about four characters a token, names at three.

@@ -20,6 +20,7 @@ import (
 	"recpie/internal/queue"
 	"recpie/internal/torch"
 	"recpie/internal/web"
+	"recpie/orchestrator"
 	"recpie/prompts"
 )
 
@@ -32,23 +33,25 @@ type explaining struct {
 	errorRate                     float64
 	deadline                      time.Duration
 	learned                       learned
+	estimating                    estimating
 }
 
 func (a *app) explainCmd() *cobra.Command {
 	var f explaining
 	cmd := &cobra.Command{
-		Use: "explain", Short: "Write both explanations of many pairs with the model as it is served", Args: cobra.NoArgs,
+		Use: "explain", Short: "Write both explanations of many pairs", Args: cobra.NoArgs,
 		Long: `Explain plans a batch of (user, item) pairs, asks the configured inference servers (or the embedded one) for both explanations
 of each, stores every row exactly once, and exports them in order. Pairs are the records of the split, of a sample of users, or the
 lines of --input (JSON lines, CSV or Parquet with user_id and item_id, "-" for standard input); all that is wrong with the lines is
 reported before anything is sent. The same command continues an interrupted batch; rows that any batch of the database holds for
-the same prompt and model are reused.
+the same prompt and model are reused. With --from, the adapter and the soft prompts that a run learned write.
 
 The batch lives in batches.db of the run directory, or in the PostgreSQL database that RECPIE_DATABASE_URL (or the file that
 RECPIE_DATABASE_URL_FILE names) leads to; there, 'recpie worker' on any machine joins in.`,
 		Example: `  recpie explain --run runs/first --sample-pairs 500
   recpie explain -c recpie.yaml --run runs/llama --input pairs.parquet --out explanations.parquet
   recpie explain -c recpie.yaml --run runs/llama --input pairs.jsonl --dry-run
+  recpie explain --from runs/first --run runs/learned --input pairs.csv
   recpie explain status --run runs/llama -o json
   recpie explain retry-dead --run runs/llama`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.explain(cmd, f) },
@@ -59,13 +62,14 @@ RECPIE_DATABASE_URL_FILE names) leads to; there, 'recpie worker' on any machine 
 	fl.StringVar(&f.out, "out", "", `file to export to, "-" for standard output (default explanations.jsonl in the run directory)`)
 	fl.StringVar(&f.outFormat, "out-format", "", "jsonl or parquet (default: by the file's name)")
 	fl.BoolVar(&f.rows, "rows", false, "export one line per sentence instead of one per pair")
-	fl.BoolVar(&f.dryRun, "dry-run", false, "check the input and estimate requests, tokens and disk; send nothing")
+	fl.BoolVar(&f.dryRun, "dry-run", false, "check the input and estimate requests, tokens, time, cost and disk; send nothing")
 	fl.BoolVar(&f.planOnly, "plan-only", false, "store the batch and leave the work to 'recpie worker'")
 	fl.IntVar(&f.chunk, "chunk", 64, "rows of a job: they are redone together after a crash")
 	fl.IntVar(&f.priority, "priority", 2, "1 (first) to 4")
 	fl.Float64Var(&f.errorRate, "max-error-rate", 0, "stop when a larger share of the rows ends without a sentence; 0 for no limit")
 	fl.DurationVar(&f.deadline, "deadline", 0, "stop the batch after this time; 0 for none")
 	f.learned.flags(fl)
+	f.estimating.flags(fl)
 	a.settingFlag(cmd, "redact", "prompts.redact", "")
 	p := cmd.PersistentFlags()
 	p.StringVar(&f.db, "db", "", "SQLite file of batches (default batches.db in the run directory)")
@@ -110,11 +114,13 @@ func (a *app) explain(cmd *cobra.Command, f explaining) error {
 	if err != nil {
 		return err
 	}
-	dir, err := openRun(c)
-	if err != nil {
-		return err
+	var dir *orchestrator.RunDir
+	if !f.dryRun {
+		if dir, err = openRun(c); err != nil {
+			return err
+		}
+		defer dir.Close()
 	}
-	defer dir.Close()
 	folder, err := dataPath(c.Data.Path)
 	if err != nil {
 		return err
@@ -127,7 +133,7 @@ func (a *app) explain(cmd *cobra.Command, f explaining) error {
 	t.version = version
 	f.warnLeaving(ctx, cmd.ErrOrStderr(), t)
 	if f.dryRun {
-		return a.estimate(cmd, t)
+		return a.estimate(cmd, &f, t, folder, show)
 	}
 	local := c.Publish.LocalDir
 	if local == "" {
@@ -192,7 +198,7 @@ func (a *app) explain(cmd *cobra.Command, f explaining) error {
 
 // plan stores batch and rows, or finds them.
 func (f *explaining) plan(ctx context.Context, db *queue.DB, t *task, folder, name string, show *progress.Reporter) (queue.Batch, error) {
-	settings, digest, err := t.store(ctx, db, folder)
+	settings, digest, err := t.store(ctx, db.PutBlob, folder)
 	if err != nil {
 		return queue.Batch{}, err
 	}

@@ -166,6 +166,9 @@ func (t *task) read(ctx context.Context, ds *dataset.Dataset, input, format stri
 // machine, "" for none.
 func (t *task) connect(ctx context.Context, state, local string, show *progress.Reporter) (err error) {
 	t.c.Training.Frozen = true
+	if err := t.locate(local); err != nil {
+		return err
+	}
 	if err := t.install(local); err != nil {
 		return err
 	}
@@ -180,16 +183,16 @@ func (t *task) connect(ctx context.Context, state, local string, show *progress.
 	return t.adopt(ctx, newcomers, show)
 }
 
-// store puts what the job needs into the database and returns its description and digest.
-func (t *task) store(ctx context.Context, db *queue.DB, dir string) (json.RawMessage, string, error) {
-	text, err := t.c.YAML()
+// store puts what the job needs where put keeps it, by its digest, and returns the job's description and digest.
+func (t *task) store(ctx context.Context, put func(context.Context, io.Reader) (string, error), dir string) (json.RawMessage, string, error) {
+	text, err := t.c.Lasting().YAML()
 	if err != nil {
 		return nil, "", err
 	}
 	j := job{Version: jobVersion, Config: string(text), Author: t.batch.Author.Digest}
 	pr, pw := io.Pipe()
 	go func() { pw.CloseWithError(orchestrator.PackData(dir, pw)) }()
-	if j.Data, err = db.PutBlob(ctx, pr); err != nil {
+	if j.Data, err = put(ctx, pr); err != nil {
 		return nil, "", err
 	}
 	if t.lines != nil {
@@ -207,11 +210,11 @@ func (t *task) store(ctx context.Context, db *queue.DB, dir string) (json.RawMes
 				return nil, "", fault.New(fault.Fatal, "input", err)
 			}
 		}
-		if j.Lines, err = db.PutBlob(ctx, &b); err != nil {
+		if j.Lines, err = put(ctx, &b); err != nil {
 			return nil, "", err
 		}
 	}
-	if j.Policy, err = t.putVersion(ctx, db.PutBlob); err != nil {
+	if j.Policy, err = t.putVersion(ctx, put); err != nil {
 		return nil, "", err
 	}
 	if j.Policy != "" {
