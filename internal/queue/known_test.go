@@ -14,8 +14,9 @@ import (
 
 // Known says of every row what planning it then does, whether results are sealed or not, and changes nothing.
 func TestKnownIsWhatPlanningReuses(t *testing.T) {
-	for _, workers := range []int{1, 3} {
-		db := open(t, filepath.Join(t.TempDir(), "q.db"))
+	backends(t, func(t *testing.T, dsn string) {
+		const workers = 3
+		db := open(t, dsn)
 		first, err := db.Create(t.Context(), Spec{Name: "first", Digest: "1", ChunkRows: 16})
 		if err != nil {
 			t.Fatal(err)
@@ -81,11 +82,13 @@ func TestKnownIsWhatPlanningReuses(t *testing.T) {
 			t.Fatal(err)
 		}
 		check("done", "fifth")
-	}
+	})
 }
 
-func TestMeasure(t *testing.T) {
-	db := open(t, filepath.Join(t.TempDir(), "q.db"))
+func TestMeasure(t *testing.T) { backends(t, testMeasure) }
+
+func testMeasure(t *testing.T, dsn string) {
+	db := open(t, dsn)
 	b, err := db.Create(t.Context(), Spec{Name: "b", Digest: "1", ChunkRows: 10})
 	if err != nil {
 		t.Fatal(err)
