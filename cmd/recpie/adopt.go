@@ -119,8 +119,8 @@ func (t *task) install(local string) error {
 	return err
 }
 
-// author names who writes: the base model, or the version on top of it.
-func (t *task) author(base, baseID string) (who orchestrator.Author, newcomers int, err error) {
+// writes names the author: the base model, or the version on top of it.
+func (t *task) writes(base, baseID string) (who orchestrator.Author, newcomers int, err error) {
 	who = orchestrator.Author{Model: base, Digest: "base " + baseID}
 	if t.version == nil {
 		return who, 0, nil

@@ -175,7 +175,7 @@ func (t *task) connect(ctx context.Context, state, local string, show *progress.
 	if t.b, err = connect(ctx, t.c, t.w, state, local, show); err != nil {
 		return err
 	}
-	who, newcomers, err := t.author(t.b.base, t.b.baseID)
+	who, newcomers, err := t.writes(t.b.base, t.b.baseID)
 	if err != nil {
 		return err
 	}

@@ -52,7 +52,7 @@ func (t *task) imagine(local string) (count func(string) int, by string, err err
 			path = e.Tokenizer
 		}
 	}
-	who, _, err := t.author(c.Inference.Model, base)
+	who, _, err := t.writes(c.Inference.Model, base)
 	if err == nil {
 		err = t.locate(local)
 	}
