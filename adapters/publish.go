@@ -49,13 +49,16 @@ type Publisher struct {
 // sameLogprob is the difference below which two canaries are taken for the same adapter. Different weights move a log-probability by more.
 const sameLogprob = 1e-7
 
+// tolerance is how many nats two servers may differ on a canary token: batching and precision round differently.
+const tolerance = .05
+
 // NewPublisher returns a publisher with nothing in service.
 func NewPublisher(set PublishSettings, replicas []Replica) (*Publisher, error) {
 	if len(replicas) == 0 {
 		return nil, fault.Newf(fault.Fatal, "adapters: publish", "no replica to publish to")
 	}
 	if set.Tolerance == 0 {
-		set.Tolerance = .05
+		set.Tolerance = tolerance
 	}
 	if set.Cleanup == 0 {
 		set.Cleanup = 30 * time.Second
@@ -117,13 +120,8 @@ func (p *Publisher) load(ctx context.Context, v, old *Version) (first []float64,
 		if err != nil {
 			return nil, fmt.Errorf("replica %d: canary: %w", i, err)
 		}
-		if len(canary) == 0 {
-			return nil, fault.Newf(fault.Endpoint, "", "replica %d: the canary is empty", i)
-		}
-		for k, lp := range canary {
-			if math.IsNaN(lp) || math.IsInf(lp, 0) {
-				return nil, fault.Newf(fault.Endpoint, "", "replica %d: canary token %d has log-probability %v", i, k, lp)
-			}
+		if err := finite(canary); err != nil {
+			return nil, fmt.Errorf("replica %d: canary: %w", i, err)
 		}
 		if i == 0 {
 			first = canary

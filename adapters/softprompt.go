@@ -17,6 +17,8 @@ import (
 type SoftPrompt struct {
 	proj  softrow.Projection
 	table []float32 // [users, Dim]
+	names []int64   // per user, what nameOf makes of the id; nil when rows are known by their number alone
+	index map[int64]int32
 }
 
 // NewSoftPrompt makes a soft prompt of a projection and a consumer table, [users, proj.Dim]; they are kept, not copied. Shapes that do not fit and values
@@ -36,7 +38,7 @@ func NewSoftPrompt(proj softrow.Projection, table []float32) (*SoftPrompt, error
 			}
 		}
 	}
-	return &SoftPrompt{proj, table}, nil
+	return &SoftPrompt{proj: proj, table: table}, nil
 }
 
 // Shape returns how many rows a prompt gets and how wide they are.
@@ -63,11 +65,15 @@ func (p *SoftPrompt) Rows(user int32) ([]float32, error) {
 func (p *SoftPrompt) write(w io.Writer) error {
 	meta := map[string]string{"format": "recpie.soft_prompt.v1", "rows": strconv.Itoa(p.proj.Rows), "norm": strconv.FormatFloat(p.proj.Norm, 'g', -1, 64)}
 	out, dim := int64(p.proj.Rows*p.proj.Hidden), int64(p.proj.Dim)
-	return safetensors.Write(w, meta, []safetensors.Tensor{
+	tensors := []safetensors.Tensor{
 		safetensors.F32("projection.W", []int64{out, dim}, p.proj.W),
 		safetensors.F32("projection.B", []int64{out}, p.proj.B),
 		safetensors.F32("consumers", []int64{int64(p.Users()), dim}, p.table),
-	})
+	}
+	if p.names != nil {
+		tensors = append(tensors, safetensors.I64(namesTensor, []int64{int64(len(p.names))}, p.names))
+	}
+	return safetensors.Write(w, meta, tensors)
 }
 
 // parseSoftPrompt reads what write wrote.
@@ -105,5 +111,13 @@ func parseSoftPrompt(data []byte) (*SoftPrompt, error) {
 	if len(shape) != 2 || len(tableShape) != 2 || shape[1] != tableShape[1] || k < 1 || shape[0]%int64(k) != 0 {
 		return bad(fmt.Errorf("projection %v and consumers %v do not fit %d rows", shape, tableShape, k))
 	}
-	return NewSoftPrompt(softrow.Projection{Rows: k, Hidden: int(shape[0]) / k, Dim: int(shape[1]), Norm: norm, W: w, B: b}, table)
+	p, err := NewSoftPrompt(softrow.Projection{Rows: k, Hidden: int(shape[0]) / k, Dim: int(shape[1]), Norm: norm, W: w, B: b}, table)
+	if _, named := f.Info(namesTensor); err != nil || !named {
+		return p, err
+	}
+	names, _, err := f.Int64s(namesTensor)
+	if err != nil {
+		return bad(err)
+	}
+	return p.named(names)
 }

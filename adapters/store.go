@@ -38,6 +38,7 @@ var namePattern = regexp.MustCompile(`^policy-v\d{6}-[0-9a-f]{8}$`)
 // Lineage says where a version comes from.
 type Lineage struct {
 	Run         string `json:"run"`
+	Base        string `json:"base,omitempty"` // what tells the base model that it was trained on from others
 	Round       int    `json:"round"`
 	Step        int    `json:"step"`
 	SplitDigest string `json:"split_digest"`

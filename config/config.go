@@ -54,7 +54,7 @@ type Endpoint struct {
 
 	Adapters  []string `key:"adapters" doc:"tgi: the adapters that the server was started with"`
 	Chat      bool     `key:"chat" doc:"tgi: put texts through the server's chat template"`
-	Tokenizer string   `key:"tokenizer" doc:"tgi: tokenizer.json of the served model, needed to score texts"`
+	Tokenizer string   `key:"tokenizer" doc:"tokenizer.json of the served model: dry runs count tokens by it, tgi needs it to score texts"`
 }
 
 // Inference says who writes the explanations. Without endpoints the embedded server does.
@@ -68,6 +68,8 @@ type Inference struct {
 	CacheSize   int           `key:"cache_size" doc:"repeated prompts answered from memory"`
 	RequestRate float64       `key:"request_rate" doc:"requests per second over all servers, at most; 0 sets no cap"`
 	TokenRate   float64       `key:"token_rate" doc:"tokens per second over all servers, at most, prompts estimated; 0 sets no cap"`
+	PricePrompt float64       `key:"price_prompt" doc:"price of a million tokens of prompts, in any currency, for estimates"`
+	PriceAnswer float64       `key:"price_answer" doc:"price of a million tokens of answers"`
 }
 
 // Training says who trains the adapter. Without a URL the embedded server does; frozen leaves the language model as it is.
@@ -92,6 +94,7 @@ type Prompts struct {
 	TokenBudget int  `key:"token_budget" doc:"longest prompt, tokens"`
 	Taste       bool `key:"taste" doc:"tell the user's taste per term of the candidate"`
 	Opinions    bool `key:"opinions" doc:"tell other reviewers' opinion per term of the candidate"`
+	Redact      bool `key:"redact" doc:"leave out what comes from reviews (mined terms, opinions of others) and what reaches a person (addresses, numbers, user ids)"`
 }
 
 // Policy holds the PPO settings. The paper gives none; these are our choices.
@@ -139,6 +142,12 @@ type Recommender struct {
 // Encoder says what turns sentences into vectors.
 type Encoder struct {
 	Dir string `key:"dir" doc:"folder with a MiniLM-like BERT (config.json, model.safetensors, tokenizer.json); empty is the cached MiniLM"`
+}
+
+// Lasting returns the settings without those that may change while a run or a batch goes on: prices.
+func (c Config) Lasting() Config {
+	c.Inference.PricePrompt, c.Inference.PriceAnswer = 0, 0
+	return c
 }
 
 // Default returns the settings of a full embedded run.

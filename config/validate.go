@@ -83,7 +83,8 @@ func (c *Config) validate() []problem {
 		between(key, val, "(", 0, inf, ")")
 	}
 	for key, val := range map[string]float64{
-		"inference.request_rate": c.Inference.RequestRate, "inference.token_rate": c.Inference.TokenRate, "policy.projection_rate": c.Policy.ProjectionRate,
+		"inference.request_rate": c.Inference.RequestRate, "inference.token_rate": c.Inference.TokenRate,
+		"inference.price_prompt": c.Inference.PricePrompt, "inference.price_answer": c.Inference.PriceAnswer, "policy.projection_rate": c.Policy.ProjectionRate,
 		"policy.kl": c.Policy.KL, "policy.format_penalty": c.Policy.FormatPenalty, "policy.max_kl": c.Policy.MaxKL, "policy.max_sampler_gap": c.Policy.MaxSamplerGap,
 		"policy.min_entropy": c.Policy.MinEntropy, "recommender.learning_rate": c.Recommender.LR, "recommender.weight_decay": c.Recommender.WeightDecay,
 	} {
@@ -111,8 +112,8 @@ func (c *Config) validate() []problem {
 		at := fmt.Sprintf("inference.endpoints[%d]", i)
 		address(at, e.URL, e.KeyEnv)
 		oneOf(at+".kind", e.Kind, "", "vllm", "tgi")
-		if e.Kind != "tgi" && (len(e.Adapters) > 0 || e.Chat || e.Tokenizer != "") {
-			bad(at, "adapters, chat and tokenizer are for kind: tgi; a vLLM server tells them itself")
+		if e.Kind != "tgi" && (len(e.Adapters) > 0 || e.Chat) {
+			bad(at, "adapters and chat are for kind: tgi; a vLLM server tells them itself")
 		}
 		if e.Kind == "tgi" && !c.Training.Frozen && c.Explanations == "on" && c.Policy.Rounds > 0 {
 			bad(at+".kind", "adapters cannot be published to a tgi server while it runs: set training.frozen: true")

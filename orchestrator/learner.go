@@ -311,7 +311,11 @@ func (l *Learner) softPrompt() (*adapters.SoftPrompt, error) {
 	}
 	now := l.proj.Projection // what is trained is what is served
 	now.W, now.B = slices.Clone(now.W), slices.Clone(now.B)
-	return adapters.NewSoftPrompt(now, l.table)
+	p, err := adapters.NewSoftPrompt(now, l.table)
+	if err != nil {
+		return nil, err
+	}
+	return p.Named(l.Rollouts.Work.Data.Users)
 }
 
 // unitScale brings the table to a root mean square of 1: id embeddings are learned at whatever scale the recommender's loss likes.

@@ -136,7 +136,7 @@ func (s *Side) Profile(rec int32) string {
 			continue
 		}
 		for _, c := range s.Terms.For(h) {
-			name := strings.Join(strings.Fields(c.Name), " ")
+			name := s.Renderer.Term(c.Term)
 			if i := slices.IndexFunc(uses, func(u use) bool { return u.name == name }); i >= 0 {
 				uses[i].n++
 			} else if name != "" {
@@ -160,4 +160,32 @@ func (s *Side) Profile(rec int32) string {
 		line += "; most often " + strings.Join(names, ", ")
 	}
 	return line + "."
+}
+
+// TGIReplica is a text-generation-inference server as batches with a version of the policy see it: the version is there from the start
+// of the server, under its name, or not at all.
+type TGIReplica struct {
+	Server TGI
+	Text   string // canary: this text is scored under the adapter
+}
+
+// Load checks that the server was started with the version.
+func (r TGIReplica) Load(_ context.Context, name, path string) error {
+	if r.Server.Client.Serves(name) {
+		return nil
+	}
+	return fault.WithHint(fault.Newf(fault.Fatal, "tgi", "the server was not started with %s", name),
+		fmt.Sprintf("start it with --lora-adapters %s=%s and name %s among the endpoint's adapters", name, path, name))
+}
+
+// Unload does nothing: adapters stay as long as the server runs.
+func (r TGIReplica) Unload(context.Context, string) error { return nil }
+
+// Canary scores the fixed text under a version.
+func (r TGIReplica) Canary(ctx context.Context, name string) ([]float64, error) {
+	p, err := r.Server.Client.Prompt(ctx, r.Text)
+	if err != nil {
+		return nil, err
+	}
+	return r.Server.Client.Score(ctx, name, p.Text, p.IDs, len(p.IDs)-1)
 }

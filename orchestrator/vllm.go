@@ -8,7 +8,10 @@ import (
 )
 
 // VLLM is one inference server that speaks vLLM's API.
-type VLLM struct{ Client *vllm.Client }
+type VLLM struct {
+	Client *vllm.Client
+	Guard  *Guard // puts a version back that the server has forgotten; nil: none
+}
 
 // Generate implements Generator.
 func (s VLLM) Generate(ctx context.Context, r Request) (*Answer, error) {
@@ -20,10 +23,17 @@ func (s VLLM) Generate(ctx context.Context, r Request) (*Answer, error) {
 		}
 	}
 	seed := r.Seed
-	res, err := s.Client.Chat(ctx, vllm.ChatRequest{
+	ask := vllm.ChatRequest{
 		Messages: []vllm.Message{vllm.User(soft, r.Text)},
 		Params:   vllm.Params{Model: r.Model, N: r.N, MaxTokens: r.MaxTokens, Temperature: r.Temperature, Seed: &seed, Logprobs: r.Temperature > 0},
-	})
+	}
+	res, err := s.Client.Chat(ctx, ask)
+	if s.Guard.keeps(r.Model) && vllm.IsUnknownModel(err) {
+		if err := s.Guard.restore(ctx); err != nil { // the server is not fit for the work, whatever the row
+			return nil, fault.New(fault.Endpoint, "put "+r.Model+" back", err)
+		}
+		res, err = s.Client.Chat(ctx, ask)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -46,14 +46,12 @@ const warmupDraws = 2
 //
 // The workspace's prompts are held to the token budget by the model's own tokenizer from here on.
 func (w *Workspace) Warmup(ctx context.Context, s WarmupSettings, progress func(step, total int, loss float64)) (string, error) {
+	dir, err := w.WarmupDir(s)
+	if err != nil {
+		return "", err
+	}
 	cache := s.CacheDir
 	s.CacheDir = ""
-	b, err := json.Marshal(s)
-	if err != nil {
-		return "", fault.New(fault.Fatal, "warm-up", err)
-	}
-	sum := sha256.Sum256(fmt.Appendf(nil, "recpie warm-up 2\n%s\n%s\n%s\n", w.Train.View.Digest(), w.Train.Renderer.Digest(), b))
-	dir := filepath.Join(cache, "lm-"+hex.EncodeToString(sum[:8]))
 	if _, err := os.Stat(dir); err == nil {
 		return dir, w.LimitBy(dir, s.TokenBudget)
 	}
@@ -88,6 +86,18 @@ func (w *Workspace) Warmup(ctx context.Context, s WarmupSettings, progress func(
 		return "", fault.New(fault.Fatal, "warm-up", err)
 	}
 	return dir, bundle.SaveDir(dir)
+}
+
+// WarmupDir is the folder that Warmup makes or finds. It must be asked before the prompts are held to a budget.
+func (w *Workspace) WarmupDir(s WarmupSettings) (string, error) {
+	cache := s.CacheDir
+	s.CacheDir = ""
+	b, err := json.Marshal(s)
+	if err != nil {
+		return "", fault.New(fault.Fatal, "warm-up", err)
+	}
+	sum := sha256.Sum256(fmt.Appendf(nil, "recpie warm-up 2\n%s\n%s\n%s\n", w.Train.View.Digest(), w.Train.Renderer.Digest(), b))
+	return filepath.Join(cache, "lm-"+hex.EncodeToString(sum[:8])), nil
 }
 
 // counter counts tokens of the embedded model.

@@ -72,10 +72,14 @@ func PrepareData(ctx context.Context, ds *dataset.Dataset, report *dataset.Repor
 			return nil, err
 		}
 	}
+	source := terms.Auto
+	if s.Prompts.Redact {
+		source = terms.Metadata // reviews stay here
+	}
 	var g errgroup.Group
 	for _, side := range []*Side{&w.Train, &w.Final} {
 		g.Go(func() (err error) {
-			if side.Terms, err = terms.Build(side.View, terms.Options{FoldSeed: s.Seed, Max: s.Prompts.Terms}); err != nil {
+			if side.Terms, err = terms.Build(side.View, terms.Options{Source: source, FoldSeed: s.Seed, Max: s.Prompts.Terms}); err != nil {
 				return err
 			}
 			side.Renderer, err = prompts.New(s.Prompts, side.View, side.Terms)

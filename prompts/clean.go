@@ -34,7 +34,10 @@ var structural = strings.NewReplacer("<", "", ">", "", "|", "", "`", "", "[", "(
 
 // clean makes text from data safe to stand in a slot: one line without control, direction or invisible characters, without terminal sequences,
 // without anything that a tokenizer reads as a control token, at most limit runes, cut at a word.
-func clean(s string, limit int) string {
+func clean(s string, limit int) string { return cut(tidy(s, limit), limit) }
+
+// tidy is clean before the cut.
+func tidy(s string, limit int) string {
 	if len(s) > 16*limit { // a book in the title column must not cost a book's time
 		s = s[:16*limit]
 	}
@@ -49,7 +52,7 @@ func clean(s string, limit int) string {
 		s = next
 	}
 	s = roles.ReplaceAllString(structural.Replace(s), "$1")
-	return cut(strings.Join(strings.Fields(s), " "), limit)
+	return strings.Join(strings.Fields(s), " ")
 }
 
 // visible maps white space and control characters to a space and drops what cannot be seen: format (bidi, zero width), private and

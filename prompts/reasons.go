@@ -23,9 +23,9 @@ func (r *Renderer) setNames(names []string) {
 	r.names = make([]string, len(names))
 	for i, n := range names {
 		// A name that holds the sentence's own joints would make two readings of one sentence.
-		n = strings.ToLower(strings.NewReplacer(",", " ", ".", " ", "!", " ", "?", " ", ":", " ", ";", " ").Replace(clean(n, maxTerm)))
+		n = strings.ToLower(strings.NewReplacer(",", " ", ".", " ", "!", " ", "?", " ", ":", " ", ";", " ").Replace(r.clean(n, maxTerm)))
 		n = strings.Join(slices.DeleteFunc(strings.Fields(n), func(w string) bool { return w == "and" || w == "the" }), " ")
-		if n == "" || r.reserved(n) {
+		if n == "" || r.reserved(n) || r.redactor != nil && strings.Contains(n, removed) {
 			continue
 		}
 		r.names[i] = n
@@ -34,6 +34,14 @@ func (r *Renderer) setNames(names []string) {
 		}
 		r.longest = max(r.longest, len(strings.Fields(n)))
 	}
+}
+
+// Term returns a term's name as prompts show it, "" for one that they do not.
+func (r *Renderer) Term(t int32) string {
+	if t < 0 || int(t) >= len(r.names) {
+		return ""
+	}
+	return r.names[t]
 }
 
 // reserved says whether a name holds a word that the sentence itself uses as a joint or a verdict, or one that names a speaker.

@@ -31,6 +31,7 @@ type Settings struct {
 	Terms       int     `json:"terms"`        // terms of the candidate shown at most
 	Taste       bool    `json:"taste"`        // show the user's verdict per term
 	Opinions    bool    `json:"opinions"`     // show other users' verdict per term
+	Redact      bool    `json:"redact"`       // leave out what comes from reviews and what reaches a person; overrules Opinions
 	TokenBudget int     `json:"token_budget"` // tokens of the text at most, 0: no limit; needs Counter
 	Counter     Counter `json:"-"`
 }
@@ -46,16 +47,17 @@ type Prompt struct {
 
 // Renderer writes prompts for the records of a data set. It is safe for concurrent use.
 type Renderer struct {
-	set     Settings
-	view    *dataset.View
-	ds      *dataset.Dataset
-	terms   Terms
-	wording Wording
-	names   []string         // clean names of the terms, "" when nothing is left
-	lookup  map[string]int32 // clean name → term
-	longest int              // words of the longest name
-	digest  string
-	items   []atomic.Pointer[itemText] // cleaned once, on first use: an item stands in many prompts
+	set      Settings
+	view     *dataset.View
+	ds       *dataset.Dataset
+	terms    Terms
+	wording  Wording
+	names    []string         // clean names of the terms, "" when nothing is left
+	lookup   map[string]int32 // clean name → term
+	longest  int              // words of the longest name
+	digest   string
+	redactor *redactor
+	items    []atomic.Pointer[itemText] // cleaned once, on first use: an item stands in many prompts
 }
 
 // itemText is what prompts show of an item.
@@ -74,7 +76,16 @@ func New(s Settings, view *dataset.View, tt Terms) (*Renderer, error) {
 	if err != nil {
 		return nil, err
 	}
+	if s.Redact {
+		s.Opinions = false
+		if fromReviews(tt) {
+			tt = nil
+		}
+	}
 	r := &Renderer{set: s, view: view, ds: view.Dataset(), terms: tt, wording: w, lookup: map[string]int32{}}
+	if s.Redact {
+		r.redactor = newRedactor(r.ds.Users)
+	}
 	r.items = make([]atomic.Pointer[itemText], len(r.ds.Items))
 	if tt != nil {
 		r.setNames(tt.Names())
@@ -83,6 +94,9 @@ func New(s Settings, view *dataset.View, tt Terms) (*Renderer, error) {
 	fmt.Fprintf(h, "%s\n%s\n%s\n%+v\n%d %d %v %v %d\n", version, view.Split().Digest, view.Digest(), w, s.History, s.Terms, s.Taste, s.Opinions, s.TokenBudget)
 	for _, n := range r.names {
 		fmt.Fprintf(h, "%q\n", n)
+	}
+	if s.Redact {
+		fmt.Fprintf(h, "redacted 1\n")
 	}
 	r.digest = hex.EncodeToString(h.Sum(nil))
 	return r, nil
@@ -206,7 +220,7 @@ func (r *Renderer) item(i int32) *itemText {
 
 // label names an item on one line: its title, else the start of its profile, else its categories.
 func (r *Renderer) label(it dataset.Item) string {
-	for _, s := range []string{clean(it.Title, maxTitle), clean(it.Profile, maxShort), clean(strings.Join(it.Categories, ", "), maxShort)} {
+	for _, s := range []string{r.clean(it.Title, maxTitle), r.clean(it.Profile, maxShort), r.clean(strings.Join(it.Categories, ", "), maxShort)} {
 		if s != "" {
 			return s
 		}
@@ -218,7 +232,7 @@ func (r *Renderer) label(it dataset.Item) string {
 func (r *Renderer) candidate(it dataset.Item) (head, profile string) {
 	var b strings.Builder
 	field := func(name, value string, limit int) {
-		if v := clean(value, limit); v != "" {
+		if v := r.clean(value, limit); v != "" {
 			b.WriteString("- " + name + ": " + v + "\n")
 		}
 	}
@@ -229,12 +243,12 @@ func (r *Renderer) candidate(it dataset.Item) (head, profile string) {
 	field("categories", strings.Join(it.Categories, ", "), maxCategories)
 	field("price", it.Price, maxShort)
 	for _, f := range it.Extra {
-		field(clean(f.Name, maxTerm), f.Value, maxShort)
+		field(r.clean(f.Name, maxTerm), f.Value, maxShort)
 	}
-	if b.Len() == 0 && clean(it.Profile, maxProfile) == "" {
+	if b.Len() == 0 && r.clean(it.Profile, maxProfile) == "" {
 		b.WriteString("- a " + r.wording.Noun + " without description\n")
 	}
-	return b.String(), clean(it.Profile, maxProfile)
+	return b.String(), r.clean(it.Profile, maxProfile)
 }
 
 func number(x float64) string { return strconv.FormatFloat(x, 'f', -1, 64) }

@@ -128,6 +128,11 @@ func parseLoad(text []byte) (Load, error) {
 	return l, nil
 }
 
+// Serves tells whether requests may name the model: the base, or an adapter that the server is said to have been started with.
+func (c *Client) Serves(name string) bool {
+	return name == "" || name == c.model || slices.Contains(c.adapters, name)
+}
+
 // adapterID returns what to send for a model's name: null for the base model, else the adapter. Unknown names are refused, because
 // the server would answer with its base model.
 func (c *Client) adapterID(op, name string) (*string, error) {

@@ -26,8 +26,11 @@ import (
 // backend is everything a run talks to over HTTP. The embedded server, when it is used, is reached by the same clients as any other.
 type backend struct {
 	fleet     orchestrator.Fleet
-	admin     []*vllm.Client    // one for each server that adapters can be published to
-	urls      []string          // theirs
+	admin     []*vllm.Client // one for each server that adapters can be published to
+	urls      []string       // theirs
+	guards    []*orchestrator.Guard
+	fixed     []orchestrator.TGI // servers whose adapters are those they were started with
+	fixedURLs []string
 	session   *training.Session // nil: no adapter training
 	base      string            // served name of the base model
 	baseID    string            // what tells base models apart
@@ -156,8 +159,9 @@ func (b *backend) dialVLLM(ctx context.Context, c *config.Config, e config.Endpo
 	if err := b.serves(models, e.URL); err != nil {
 		return err
 	}
-	b.admin, b.urls = append(b.admin, admin), append(b.urls, e.URL)
-	ep.Client, ep.Probe = orchestrator.VLLM{Client: cl}, cl.Health
+	guard := &orchestrator.Guard{}
+	b.admin, b.urls, b.guards = append(b.admin, admin), append(b.urls, e.URL), append(b.guards, guard)
+	ep.Client, ep.Probe = orchestrator.VLLM{Client: cl, Guard: guard}, cl.Health
 	ep.Load = func(ctx context.Context) (pool.Load, error) {
 		m, err := cl.Metrics(ctx)
 		return pool.Load{Waiting: m.Waiting, Running: m.Running, KV: m.KVUsage}, err
@@ -185,6 +189,7 @@ func (b *backend) dialTGI(ctx context.Context, c *config.Config, e config.Endpoi
 		}
 	}
 	b.fleet.Words = b.fleet.Words || c.Inference.SoftPrompts
+	b.fixed, b.fixedURLs = append(b.fixed, server), append(b.fixedURLs, e.URL)
 	ep.Client, ep.Probe = server, cl.Health
 	ep.Load = func(ctx context.Context) (pool.Load, error) {
 		l, err := cl.Load(ctx)
@@ -243,7 +248,7 @@ func languageModel(ctx context.Context, c *config.Config, w *orchestrator.Worksp
 	if c.LM.Dir != "" {
 		return c.LM.Dir, w.LimitBy(c.LM.Dir, c.Prompts.TokenBudget)
 	}
-	cache, err := cacheDir()
+	settings, err := warmupSettings(c)
 	if err != nil {
 		return "", err
 	}
@@ -251,10 +256,7 @@ func languageModel(ctx context.Context, c *config.Config, w *orchestrator.Worksp
 	last := 0.0
 	torch.SetThreads(threads(c)) // one model is trained: its operations are divided; later, batches are
 	defer torch.SetThreads(1)
-	dir, err := w.Warmup(ctx, orchestrator.WarmupSettings{
-		Layers: c.LM.Layers, Hidden: c.LM.Hidden, Heads: c.LM.Heads, Vocabulary: c.LM.Vocabulary, Context: c.LM.Context, Steps: c.LM.WarmupSteps,
-		Batch: c.LM.WarmupBatch, Rate: c.LM.WarmupRate, Samples: c.LM.WarmupSamples, TokenBudget: c.Prompts.TokenBudget, Seed: c.Seed, CacheDir: filepath.Join(cache, "lm"),
-	}, func(step, total int, loss float64) {
+	dir, err := w.Warmup(ctx, settings, func(step, total int, loss float64) {
 		if task == nil {
 			task = show.Start("warm-up of the language model", int64(total), 0)
 		}
@@ -265,6 +267,14 @@ func languageModel(ctx context.Context, c *config.Config, w *orchestrator.Worksp
 		task.Done(fmt.Sprintf("loss %.3f nats per token", last))
 	}
 	return dir, err
+}
+
+func warmupSettings(c *config.Config) (orchestrator.WarmupSettings, error) {
+	cache, err := cacheDir()
+	return orchestrator.WarmupSettings{
+		Layers: c.LM.Layers, Hidden: c.LM.Hidden, Heads: c.LM.Heads, Vocabulary: c.LM.Vocabulary, Context: c.LM.Context, Steps: c.LM.WarmupSteps,
+		Batch: c.LM.WarmupBatch, Rate: c.LM.WarmupRate, Samples: c.LM.WarmupSamples, TokenBudget: c.Prompts.TokenBudget, Seed: c.Seed, CacheDir: filepath.Join(cache, "lm"),
+	}, err
 }
 
 // characters estimates tokens for models whose tokenizer is not here: English runs at about four characters a token, names at three.
@@ -279,12 +289,21 @@ func (b *backend) publisher(ctx context.Context, c *config.Config, root string) 
 		server = root
 	}
 	var replicas []adapters.Replica
-	for i, cl := range b.admin {
-		canary, err := cl.TokenizeChat(ctx, []vllm.Message{{Role: "user", Parts: []vllm.Part{{Text: "Provide a reason for why this user watched this movie."}}}})
+	for i := range b.admin {
+		r, err := b.replica(ctx, i)
 		if err != nil {
 			return nil, err
 		}
-		replicas = append(replicas, orchestrator.Replica{ID: b.urls[i], Client: cl, Prompt: canary})
+		replicas = append(replicas, r)
 	}
 	return adapters.NewPublisher(adapters.PublishSettings{ServerDir: server}, replicas)
+}
+
+// canaryText is scored under every version of the policy to see that servers serve it.
+const canaryText = "Provide a reason for why this user watched this movie."
+
+// replica is the i-th of the servers that adapters can be published to.
+func (b *backend) replica(ctx context.Context, i int) (orchestrator.Replica, error) {
+	canary, err := b.admin[i].TokenizeChat(ctx, []vllm.Message{{Role: "user", Parts: []vllm.Part{{Text: canaryText}}}})
+	return orchestrator.Replica{ID: b.urls[i], Client: b.admin[i], Prompt: canary}, err
 }

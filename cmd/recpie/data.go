@@ -88,7 +88,7 @@ func prepare(ctx context.Context, c *config.Config) (*orchestrator.Workspace, er
 // dataSettings maps the settings of data and prompts; Path is left to the caller.
 func dataSettings(c *config.Config) orchestrator.DataSettings {
 	s := prompts.DefaultSettings()
-	s.History, s.Terms, s.Taste, s.Opinions = c.Prompts.History, c.Prompts.Terms, c.Prompts.Taste, c.Prompts.Opinions
+	s.History, s.Terms, s.Taste, s.Opinions, s.Redact = c.Prompts.History, c.Prompts.Terms, c.Prompts.Taste, c.Prompts.Opinions, c.Prompts.Redact
 	return orchestrator.DataSettings{SamplePairs: c.Data.SamplePairs, MinRecords: c.Data.MinRecords, Seed: c.Seed, Prompts: s}
 }
 

@@ -1,48 +1,211 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
-	"math/rand/v2"
+	"math"
+	"os"
+	"path/filepath"
+	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
-	"recpie/internal/fault"
+	"recpie/internal/progress"
+	"recpie/internal/queue"
 )
 
-// estimatePrompts is how many prompts, drawn at random, a dry run renders to know their length.
-const estimatePrompts = 500
+// A dry run renders every prompt of a small batch, and a sample of a large one.
+const (
+	exactRows   = 20_000
+	sampledRows = 5_000
+	countedRows = 1_000 // prompts whose tokens are counted
+	letters     = 4     // of a token, where no tokenizer is at hand: English
+)
 
-// estimate says what a batch will ask for, and sends nothing.
-func (a *app) estimate(cmd *cobra.Command, t *task) error {
-	rng := rand.New(rand.NewPCG(uint64(t.c.Seed), 0xd41))
-	var letters, prompts, none int
-	for range min(estimatePrompts, t.asks.rows()) {
-		ask, _ := t.asks.at(rng.IntN(t.asks.rows()))
-		p, err := t.w.SideOf(ask.Record).Renderer.Render(ask.Record, ask.Polarity)
-		switch {
-		case err != nil && fault.ClassOf(err) == fault.Item:
-			none++
-		case err != nil:
-			return err
-		default:
-			letters += len(p.Text)
-			prompts++
+// A probe asks for so many rows per request in flight, and for so long at most.
+const (
+	probeRows = 4
+	probeTime = 15 * time.Second
+)
+
+// estimating says where a dry run takes the rate from.
+type estimating struct {
+	rate  float64
+	probe bool
+}
+
+func (e *estimating) flags(fl *pflag.FlagSet) {
+	fl.Float64Var(&e.rate, "rate", 0, "with --dry-run: answers per second, as 'recpie doctor --probe' measures them (default: as earlier batches of the database went)")
+	fl.BoolVar(&e.probe, "probe", false, "with --dry-run: ask for some rows, for 15 s at most, to know rate and length of answers; they are thrown away")
+}
+
+// estimate is what a batch will ask for and take. What is not known is left out.
+type estimate struct {
+	Rows     int     `json:"rows"`
+	Done     int64   `json:"done"`           // of this batch already
+	Reused   float64 `json:"reused"`         // there from other batches
+	NoPrompt float64 `json:"without_prompt"` // nothing fits the token budget: dead letters
+	Requests float64 `json:"requests"`
+	Looked   int     `json:"looked_at"`      // rows that the shares above are taken from
+	Note     string  `json:"note,omitempty"` // what the run itself would refuse
+
+	PromptTokens  float64 `json:"prompt_tokens"`
+	TokensBy      string  `json:"tokens_by"`
+	AnswerTokens  float64 `json:"answer_tokens"`
+	AnswersBy     string  `json:"answer_tokens_by"`
+	AnswersAtMost float64 `json:"answer_tokens_at_most"`
+
+	Rate      float64 `json:"rate,omitempty"` // answers per second
+	RateBy    string  `json:"rate_by,omitempty"`
+	Seconds   float64 `json:"seconds,omitempty"`
+	Cost      float64 `json:"cost,omitempty"`
+	CostMost  float64 `json:"cost_at_most,omitempty"`
+	DiskBytes float64 `json:"disk_bytes"`
+}
+
+// estimate says what a batch will ask for, and sends nothing unless a probe is asked for.
+func (a *app) estimate(cmd *cobra.Command, f *explaining, t *task, show *progress.Reporter) error {
+	if f.estimating.rate < 0 {
+		return &usageError{fmt.Errorf("--rate is %g: it must not be below 0", f.estimating.rate)}
+	}
+	e, err := f.foresee(cmd.Context(), t, show)
+	if err != nil {
+		return err
+	}
+	return a.print(cmd.OutOrStdout(), e, e.write)
+}
+
+func (f *explaining) foresee(ctx context.Context, t *task, show *progress.Reporter) (*estimate, error) {
+	local := t.c.Publish.LocalDir
+	if local == "" {
+		local = filepath.Join(t.c.Run, "adapters")
+	}
+	count, by, err := t.imagine(local)
+	if err != nil {
+		return nil, err
+	}
+	e := &estimate{Rows: t.asks.rows(), TokensBy: by}
+	db, batch, taken, err := f.look(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	if taken {
+		e.Note = fmt.Sprintf("batch %s was begun with other settings or rows: give this one another --name", f.name)
+	}
+	var past queue.Measured
+	if db != nil {
+		defer db.Close()
+		if past, err = measured(ctx, db, t.batch.Author.Digest); err != nil {
+			return nil, err
 		}
 	}
-	perPrompt := float64(letters) / float64(max(prompts, 1)) / 4 // English runs at about four letters a token
-	requests := float64(t.asks.rows()) * float64(prompts) / float64(max(prompts+none, 1))
-	sum := map[string]any{
-		"rows": t.asks.rows(), "requests": int(requests), "prompt_tokens": int(requests * perPrompt), "answer_tokens_at_most": int(requests) * t.c.Inference.MaxTokens,
-		"disk_bytes": t.asks.rows() * 400,
+	ask, text, err := t.survey(ctx, e, db, batch, count)
+	if err != nil {
+		return nil, err
 	}
-	return a.print(cmd.OutOrStdout(), sum, func(w io.Writer) {
-		fmt.Fprintf(w, "%d rows, of which about %.0f have a prompt that fits\n", t.asks.rows(), requests)
-		fmt.Fprintf(w, "prompts  about %.2f million tokens (%.0f each, estimated from %d of them)\n", requests*perPrompt/1e6, perPrompt, prompts)
-		fmt.Fprintf(w, "answers  at most %.2f million tokens\n", requests*float64(t.c.Inference.MaxTokens)/1e6)
-		fmt.Fprintf(w, "disk     about %d MB\n", t.asks.rows()*400/1e6)
-		fmt.Fprintln(w, "time     'recpie doctor --probe' tells what the servers answer per second")
-	})
+	e.AnswersAtMost = e.Requests * float64(t.c.Inference.MaxTokens)
+	e.AnswerTokens, e.AnswersBy = e.AnswersAtMost, "inference.max_tokens"
+	answers := func(rows, tokens int64, by string) {
+		if rows > 0 {
+			e.AnswerTokens, e.AnswersBy = e.Requests*float64(tokens)/float64(rows), fmt.Sprintf("%s %d answers", by, rows)
+		}
+	}
+	answers(past.Answers, past.Tokens, "mean of")
+	if r := past.Rate(); r > 0 {
+		e.Rate, e.RateBy = r, "earlier batches"
+	}
+	if f.estimating.probe {
+		p, err := f.probe(ctx, t, ask, show)
+		if err != nil {
+			return nil, err
+		}
+		answers(int64(p.Rows), int64(p.Tokens), "probe of")
+		e.Rate, e.RateBy = float64(p.Rows)/p.Took.Seconds(), "probe"
+	}
+	if f.estimating.rate > 0 {
+		e.Rate, e.RateBy = f.estimating.rate, "--rate"
+	}
+	e.finish(t, text)
+	return e, nil
+}
+
+// finish derives time, cost and disk. perToken is how many letters a token has.
+func (e *estimate) finish(t *task, perToken float64) {
+	c := t.c.Inference
+	each := (e.PromptTokens + e.AnswerTokens) / max(e.Requests, 1)
+	for key, most := range map[string]float64{"inference.request_rate": c.RequestRate, "inference.token_rate": c.TokenRate / max(each, 1)} {
+		if most > 0 && (e.Rate == 0 || most < e.Rate) {
+			e.Rate, e.RateBy = most, key
+		}
+	}
+	if e.Rate > 0 {
+		e.Seconds = e.Requests / e.Rate
+	}
+	e.Cost = (e.PromptTokens*c.PricePrompt + e.AnswerTokens*c.PriceAnswer) / 1e6
+	e.CostMost = (e.PromptTokens*c.PricePrompt + e.AnswersAtMost*c.PriceAnswer) / 1e6
+	// a row keeps its sentence and what the model wrote
+	rows := float64(e.Rows) - float64(e.Done)
+	e.DiskBytes = queue.EmptyBytes + rows*queue.RowBytes + 2*perToken*e.AnswerTokens/max(e.Requests, 1)*(e.Requests+e.Reused) + folderBytes(t.dir)
+	if t.version != nil {
+		e.DiskBytes += folderBytes(t.version.Dir)
+	}
+	for _, v := range []*float64{&e.Reused, &e.NoPrompt, &e.Requests, &e.PromptTokens, &e.AnswerTokens, &e.AnswersAtMost, &e.DiskBytes} {
+		*v = math.Round(*v)
+	}
+}
+
+// folderBytes is the size of the files in a folder.
+func folderBytes(dir string) (n float64) {
+	entries, _ := os.ReadDir(dir) // it was read a moment ago
+	for _, e := range entries {
+		if info, err := os.Stat(filepath.Join(dir, e.Name())); err == nil && info.Mode().IsRegular() {
+			n += float64(info.Size())
+		}
+	}
+	return n
+}
+
+func (e *estimate) write(w io.Writer) {
+	about := ""
+	if e.Looked < e.Rows {
+		about = fmt.Sprintf("about, from %d of them: ", e.Looked)
+	}
+	fmt.Fprintf(w, "rows      %d: %s%d done, %.0f reused, %.0f without a prompt that fits, %.0f to be asked for\n", e.Rows, about, e.Done, e.Reused, e.NoPrompt, e.Requests)
+	fmt.Fprintf(w, "prompts   %s tokens, %.0f each, by %s\n", amount(e.PromptTokens), e.PromptTokens/max(e.Requests, 1), e.TokensBy)
+	if e.AnswersBy == "inference.max_tokens" {
+		fmt.Fprintf(w, "answers   at most %s tokens\n", amount(e.AnswersAtMost))
+	} else {
+		fmt.Fprintf(w, "answers   %s tokens (%s), at most %s\n", amount(e.AnswerTokens), e.AnswersBy, amount(e.AnswersAtMost))
+	}
+	if e.Rate > 0 {
+		fmt.Fprintf(w, "time      %s at %.3g answers per second (%s)\n", time.Duration(e.Seconds*float64(time.Second)).Round(time.Second), e.Rate, e.RateBy)
+	} else {
+		fmt.Fprintln(w, "time      unknown: give --rate, or --probe to measure it")
+	}
+	if e.CostMost > 0 {
+		fmt.Fprintf(w, "cost      %.2f, at most %.2f (inference.price_prompt, inference.price_answer)\n", e.Cost, e.CostMost)
+	} else {
+		fmt.Fprintln(w, "cost      unknown: set inference.price_prompt and inference.price_answer, per million tokens")
+	}
+	fmt.Fprintf(w, "database  %s more\n", amount(e.DiskBytes)+"B")
+	if e.Note != "" {
+		fmt.Fprintln(w, "note     ", e.Note)
+	}
+}
+
+// amount prints a large number with three digits and a prefix.
+func amount(x float64) string {
+	for _, unit := range []struct {
+		size float64
+		name string
+	}{{1e12, "T"}, {1e9, "G"}, {1e6, "M"}, {1e3, "k"}} {
+		if x >= unit.size {
+			return fmt.Sprintf("%.3g %s", x/unit.size, unit.name)
+		}
+	}
+	return fmt.Sprintf("%.0f", x)
 }
 
 // estimateRequests is estimate for requests, which are there as they will be sent.

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
@@ -16,6 +17,7 @@ import (
 	"recpie/internal/queue"
 	"recpie/internal/torch"
 	"recpie/internal/web"
+	"recpie/orchestrator"
 )
 
 // explaining is what the flags of explain say.
@@ -27,6 +29,8 @@ type explaining struct {
 	chunk, priority        int
 	errorRate              float64
 	deadline               time.Duration
+	learned                learned
+	estimating             estimating
 }
 
 func (a *app) explainCmd() *cobra.Command {
@@ -37,7 +41,7 @@ func (a *app) explainCmd() *cobra.Command {
 of each, stores every row exactly once, and exports them in order. Pairs are the records of the split, of a sample of users, or the
 lines of --input (JSON lines, CSV or Parquet with user_id and item_id, "-" for standard input); all that is wrong with the lines is
 reported before anything is sent. The same command continues an interrupted batch; rows that any batch of the database holds for
-the same prompt and model are reused.
+the same prompt and model are reused. With --from, the adapter and the soft prompts that a run learned write.
 
 The input may be an OpenAI batch file as well (lines with custom_id, method, url and body): its requests are sent as they are written,
 and come out as the lines of an OpenAI batch output. A body names the model of inference.model, one that --model-alias says means
@@ -50,6 +54,7 @@ RECPIE_DATABASE_URL_FILE names) leads to; there, 'recpie worker' on any machine 
   recpie explain -c recpie.yaml --run runs/llama --input pairs.jsonl --dry-run
   recpie explain -c recpie.yaml --run runs/chats --input requests.jsonl --model-alias gpt-4o-mini --out answers.jsonl --errors errors.jsonl
   recpie explain -c recpie.yaml --run runs/llama --input pairs.csv --order completed --out - | my-importer
+  recpie explain --from runs/first --run runs/learned --input pairs.csv
   recpie explain status --run runs/llama -o json
   recpie explain retry-dead --run runs/llama`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.explain(cmd, f) },
@@ -59,12 +64,15 @@ RECPIE_DATABASE_URL_FILE names) leads to; there, 'recpie worker' on any machine 
 	fl.StringVar(&f.in.format, "input-format", "", "jsonl, csv, parquet or openai (default: by the file's name and content)")
 	fl.StringArrayVar(&f.in.aliases, "model-alias", nil, "a name that means inference.model in the bodies of requests (repeatable)")
 	f.to.flags(fl, "explanations.jsonl in the run directory")
-	fl.BoolVar(&f.dryRun, "dry-run", false, "check the input and estimate requests, tokens and disk; send nothing")
+	fl.BoolVar(&f.dryRun, "dry-run", false, "check the input and estimate requests, tokens, time, cost and disk; send nothing")
 	fl.BoolVar(&f.planOnly, "plan-only", false, "store the batch and leave the work to 'recpie worker'")
 	fl.IntVar(&f.chunk, "chunk", 64, "rows of a job: they are redone together after a crash")
 	fl.IntVar(&f.priority, "priority", 2, "1 (first) to 4")
 	fl.Float64Var(&f.errorRate, "max-error-rate", 0, "stop when a larger share of the rows ends without a sentence; 0 for no limit")
 	fl.DurationVar(&f.deadline, "deadline", 0, "stop the batch after this time; 0 for none")
+	f.learned.flags(fl)
+	f.estimating.flags(fl)
+	a.settingFlag(cmd, "redact", "prompts.redact", "")
 	p := cmd.PersistentFlags()
 	p.StringVar(&f.db, "db", "", "SQLite file of batches (default batches.db in the run directory)")
 	p.StringVar(&f.name, "name", "", "name of the batch (default: that of the run directory)")
@@ -89,6 +97,9 @@ func (f *explaining) where(c *config.Config) (string, string, error) {
 
 func (a *app) explain(cmd *cobra.Command, f explaining) error {
 	ctx := cmd.Context()
+	if err := f.learned.settings(a); err != nil {
+		return err
+	}
 	c, err := a.load()
 	if err != nil {
 		return err
@@ -105,11 +116,17 @@ func (a *app) explain(cmd *cobra.Command, f explaining) error {
 		show = progress.New(io.Discard)
 	}
 	defer show.Close()
-	dir, err := openRun(c)
+	version, err := f.learned.open(show)
 	if err != nil {
 		return err
 	}
-	defer dir.Close()
+	var dir *orchestrator.RunDir
+	if !f.dryRun {
+		if dir, err = openRun(c); err != nil {
+			return err
+		}
+		defer dir.Close()
+	}
 	t, err := newTask(ctx, c, func() (string, error) { return dataPath(c.Data.Path) }, f.in)
 	if err != nil {
 		return err
@@ -118,13 +135,22 @@ func (a *app) explain(cmd *cobra.Command, f explaining) error {
 	if err := f.to.fits(t); err != nil {
 		return err
 	}
+	if t.reqs != nil && f.learned.from != "" {
+		return &usageError{errors.New("--from is for pairs: requests are sent to the served model as they are written")}
+	}
+	t.version = version
+	f.warnLeaving(ctx, cmd.ErrOrStderr(), t)
 	if f.dryRun && t.reqs != nil {
 		return a.estimateRequests(cmd, t.reqs)
 	}
 	if f.dryRun {
-		return a.estimate(cmd, t)
+		return a.estimate(cmd, &f, t, show)
 	}
-	if err := t.connect(ctx, dir.Path("lm"), dir.Path("adapters"), show); err != nil {
+	local := c.Publish.LocalDir
+	if local == "" {
+		local = dir.Path("adapters")
+	}
+	if err := t.connect(ctx, dir.Path("lm"), local, show); err != nil {
 		return err
 	}
 	url, name, err := f.where(c)
@@ -168,7 +194,7 @@ func (a *app) explain(cmd *cobra.Command, f explaining) error {
 		return err
 	}
 	sum := countsOf(s)
-	sum["file"] = f.to.out
+	sum["file"], sum["model"], sum["soft_prompts"] = f.to.out, t.model, t.soft()
 	return a.print(f.to.sink(cmd), sum, func(w io.Writer) {
 		fmt.Fprintf(w, "%d rows, %d without a sentence, %d reused, %d tokens\n%s\n", s.Rows, s.Dead, s.Reused, s.Tokens, f.to.out)
 	})
@@ -176,7 +202,7 @@ func (a *app) explain(cmd *cobra.Command, f explaining) error {
 
 // plan stores batch and rows, or finds them.
 func (f *explaining) plan(ctx context.Context, w io.Writer, db *queue.DB, t *task, name string, show *progress.Reporter) (queue.Batch, error) {
-	settings, digest, err := t.store(ctx, db)
+	settings, digest, err := t.store(ctx, db.PutBlob)
 	if err != nil {
 		return queue.Batch{}, err
 	}

@@ -171,7 +171,7 @@ func (t *task) sentence(r queue.Result) (batchfile.Row, error) {
 	rec := t.w.Data.Records[ask.Record]
 	id, err := t.asks.id(line)
 	return batchfile.Row{Row: r.Row, ID: id, User: t.w.Data.Users[rec.User], Item: t.w.Data.Items[rec.Item].ID, Polarity: int8(ask.Polarity), Text: r.Text, Reason: r.Reason,
-		Tokens: int64(r.Tokens), Model: t.c.Inference.Model}, err
+		Tokens: int64(r.Tokens), Model: t.model}, err
 }
 
 // joined puts the two sentences of each pair together.

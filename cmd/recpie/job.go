@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"recpie/adapters"
 	"recpie/clients/transport"
 	"recpie/config"
 	"recpie/internal/batchfile"
@@ -32,6 +33,12 @@ type job struct {
 	Data    string `json:"data"`    // blob: the data folder; "" for requests
 	Lines   string `json:"lines"`   // blob: the pairs or requests, JSON lines; "" for the pairs of the split
 	Author  string `json:"author"`  // digest of who writes
+	Model   string `json:"model"`   // the name that this has on the servers
+
+	Policy     string               `json:"policy,omitempty"`      // blob: the version of the policy that writes; "" for the base model
+	PolicyName string               `json:"policy_name,omitempty"` // its name
+	Served     string               `json:"served,omitempty"`      // folder of versions, as the servers see it
+	Canaries   map[string][]float64 `json:"canaries,omitempty"`    // what the version answers, by kind of server; no part of the digest
 }
 
 const jobVersion = "recpie explain 1"
@@ -47,6 +54,12 @@ type task struct {
 	b     *backend
 	batch *orchestrator.Batch // of pairs, once connected
 	calls *orchestrator.Requests
+	model string // name of who writes
+
+	version  *adapters.Version // of the policy that writes; nil: the base model
+	served   string            // folder of versions, as the servers see it
+	canaries map[string][]float64
+	assured  *adapters.Assurance
 }
 
 func (t *task) close() {
@@ -218,24 +231,35 @@ func (t *task) read(ctx context.Context, load func() (*dataset.Dataset, error), 
 	return with, err
 }
 
-// connect dials the servers and names the author.
-func (t *task) connect(ctx context.Context, state, root string, show *progress.Reporter) (err error) {
+// connect dials the servers, names the author, and has every server serve the author's version. local is the folder of versions on this
+// machine, "" for none.
+func (t *task) connect(ctx context.Context, state, local string, show *progress.Reporter) (err error) {
 	t.c.Training.Frozen = true
 	if t.reqs != nil {
 		if err := t.mayForward(ctx); err != nil {
 			return err
 		}
 	}
-	if t.b, err = connect(ctx, t.c, t.w, state, root, show); err != nil {
+	if err := t.locate(local); err != nil {
 		return err
 	}
-	author := orchestrator.Author{Model: t.b.base, Digest: "base " + t.b.baseID}
+	if err := t.install(local); err != nil {
+		return err
+	}
+	if t.b, err = connect(ctx, t.c, t.w, state, local, show); err != nil {
+		return err
+	}
+	who, newcomers, err := t.writes(t.b.base, t.b.baseID)
+	if err != nil {
+		return err
+	}
+	t.model = who.Model
 	if t.reqs != nil {
-		t.calls = &orchestrator.Requests{Calls: t.reqs.call, Server: t.b.fleet, Author: author.Digest}
+		t.calls = &orchestrator.Requests{Calls: t.reqs.call, Server: t.b.fleet, Author: who.Digest}
 		return nil
 	}
-	t.batch = &orchestrator.Batch{Writer: orchestrator.Writer{Work: t.w, Model: t.b.fleet, MaxTokens: t.c.Inference.MaxTokens}, Author: author}
-	return nil
+	t.batch = &orchestrator.Batch{Writer: orchestrator.Writer{Work: t.w, Model: t.b.fleet, MaxTokens: t.c.Inference.MaxTokens}, Author: who}
+	return t.adopt(ctx, newcomers, show)
 }
 
 // mayForward refuses servers that cannot take requests as they are written. The embedded one is warmed up on data.
@@ -267,17 +291,17 @@ func (t *task) author() string {
 	return t.batch.Author.Digest
 }
 
-// store puts what the job needs into the database and returns its description and digest.
-func (t *task) store(ctx context.Context, db *queue.DB) (json.RawMessage, string, error) {
-	text, err := t.c.YAML()
+// store puts what the job needs where put keeps it, by its digest, and returns the job's description and digest.
+func (t *task) store(ctx context.Context, put func(context.Context, io.Reader) (string, error)) (json.RawMessage, string, error) {
+	text, err := t.c.Lasting().YAML()
 	if err != nil {
 		return nil, "", err
 	}
-	j := job{Version: jobVersion, Config: string(text), Author: t.author()}
+	j := job{Version: jobVersion, Config: string(text), Author: t.author(), Model: t.model}
 	blob := func(write func(io.Writer) error) (string, error) {
 		pr, pw := io.Pipe()
 		go func() { pw.CloseWithError(write(pw)) }()
-		sha, err := db.PutBlob(ctx, pr)
+		sha, err := put(ctx, pr)
 		_ = pr.Close() // a writer that is still at it ends
 		return sha, err
 	}
@@ -295,8 +319,18 @@ func (t *task) store(ctx context.Context, db *queue.DB) (json.RawMessage, string
 	if err != nil {
 		return nil, "", err
 	}
+	if t.version != nil {
+		j.PolicyName, j.Served = t.version.Name, t.served
+		if j.Policy, err = blob(func(w io.Writer) error { return orchestrator.PackData(t.version.Dir, w) }); err != nil {
+			return nil, "", err
+		}
+	}
 	raw, err := json.Marshal(j)
 	sum := sha256.Sum256(raw)
+	if err == nil && t.assured != nil {
+		j.Canaries = t.assured.Canaries()
+		raw, err = json.Marshal(j)
+	}
 	return raw, hex.EncodeToString(sum[:]), err
 }
 
@@ -310,8 +344,9 @@ func (t *task) env() (names []string) {
 	return names
 }
 
-// fetch makes a batch ready to be worked on, on a machine that knows nothing but the database.
-func fetch(ctx context.Context, db *queue.DB, b queue.Batch, show *progress.Reporter) (*task, error) {
+// fetch makes a batch ready to be worked on, on a machine that knows nothing but the database, and where it has one, its own folder of
+// versions.
+func fetch(ctx context.Context, db *queue.DB, b queue.Batch, own string, show *progress.Reporter) (*task, error) {
 	t, j, err := restore(ctx, db, b)
 	if err != nil {
 		return nil, err
@@ -320,7 +355,14 @@ func fetch(ctx context.Context, db *queue.DB, b queue.Batch, show *progress.Repo
 		t.close()
 		return nil, fault.WithHint(fault.Newf(fault.Fatal, "batch "+b.Name, "it was planned for the embedded server of the machine that planned it"), "continue it there, or plan it with inference.endpoints")
 	}
-	if err := t.connect(ctx, "", "", show); err != nil {
+	if text := leaving(ctx, t.c, j.Policy != "" && t.c.Inference.SoftPrompts, nil); text != "" {
+		show.Printf("batch %s: %s", b.Name, text)
+	}
+	local, err := t.fetchVersion(ctx, db, j, own)
+	if err == nil {
+		err = t.connect(ctx, "", local, show)
+	}
+	if err != nil {
 		t.close()
 		return nil, err
 	}
@@ -383,6 +425,7 @@ func restore(ctx context.Context, db *queue.DB, b queue.Batch) (*task, job, erro
 	if err != nil {
 		return nil, j, err
 	}
+	t.model = j.Model
 	return t, j, nil
 }
 

@@ -18,6 +18,9 @@ func (a *app) loop(ctx context.Context, c *config.Config, dir *orchestrator.RunD
 	if root == "" {
 		root = dir.Path("adapters")
 	}
+	if text := leaving(ctx, c, c.Inference.SoftPrompts && !c.Training.Frozen && c.Policy.Rounds > 0, nil); text != "" {
+		show.Printf("%s", text)
+	}
 	b, err := connect(ctx, c, w, dir.Path("lm"), root, show)
 	if err != nil {
 		return nil, err
@@ -65,7 +68,7 @@ func learner(ctx context.Context, c *config.Config, dir *orchestrator.RunDir, w 
 		Rollouts: &orchestrator.Rollouts{Work: w, Model: b.fleet, Scorer: b.fleet, Base: b.base, Embed: enc, Group: c.Policy.Group, Credit: c.Policy.Credit,
 			Temperature: c.Policy.Temperature, MaxTokens: c.Inference.MaxTokens, Concurrency: c.Inference.Concurrency},
 		Trainers: &orchestrator.TrainingServer{Session: b.session, Model: b.trainName, Rank: c.Training.Rank, Seed: c.Seed},
-		Lineage:  adapters.Lineage{Run: c.Run, SplitDigest: w.Split.Digest},
+		Lineage:  adapters.Lineage{Run: c.Run, Base: b.baseID, SplitDigest: w.Split.Digest},
 	}, nil
 }
 

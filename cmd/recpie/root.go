@@ -98,7 +98,10 @@ func (a *app) settingFlag(cmd *cobra.Command, name, key, short string) {
 		if k.Name() != key {
 			continue
 		}
-		cmd.PersistentFlags().VarP(&settingValue{app: a, key: k}, name, short, fmt.Sprintf("%s [%s] (default %v)", k.Doc, key, k.Default))
+		f := cmd.PersistentFlags().VarPF(&settingValue{app: a, key: k}, name, short, fmt.Sprintf("%s [%s] (default %v)", k.Doc, key, k.Default))
+		if k.Kind == "bool" {
+			f.NoOptDefVal = "true"
+		}
 		return
 	}
 	panic("no setting " + key) // a slip in this file, found by any test

@@ -21,7 +21,7 @@ func openRun(c *config.Config) (*orchestrator.RunDir, error) {
 	if err != nil {
 		return nil, err
 	}
-	text, err := c.YAML()
+	text, err := c.Lasting().YAML()
 	if err == nil {
 		err = dir.Pin("config.yaml", text)
 	}

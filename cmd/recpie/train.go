@@ -46,6 +46,7 @@ The same command continues an interrupted run. With --explanations off it trains
 	a.settingFlag(cmd, "steps", "policy.steps", "")
 	a.settingFlag(cmd, "loss", "recommender.loss", "")
 	a.settingFlag(cmd, "network-seeds", "recommender.seeds", "")
+	a.settingFlag(cmd, "redact", "prompts.redact", "")
 	return cmd
 }
 

@@ -33,7 +33,8 @@ chunks of one that dies are taken over within seconds. An address is never given
   recpie worker --workers 8 --ui 127.0.0.1:8088`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx := cmd.Context()
-			if _, err := a.load(); err != nil {
+			c, err := a.load()
+			if err != nil {
 				return err
 			}
 			torch.SetThreads(1)
@@ -51,7 +52,7 @@ chunks of one that dies are taken over within seconds. An address is never given
 			defer db.Close()
 			show := progress.New(cmd.ErrOrStderr())
 			defer show.Close()
-			h := &joiner{db: db, show: show, tasks: map[int64]*joined{}}
+			h := &joiner{db: db, show: show, versions: c.Publish.LocalDir, tasks: map[int64]*joined{}}
 			defer h.close()
 			log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
 			if ui != "" {
@@ -95,8 +96,9 @@ func jobsPage(ctx context.Context, db *queue.DB, addr string) (url string, stop 
 
 // joiner is the handler of a worker: it makes a batch ready when its first chunk comes.
 type joiner struct {
-	db   *queue.DB
-	show *progress.Reporter
+	db       *queue.DB
+	show     *progress.Reporter
+	versions string // folder of versions that servers read, "" when this machine's settings name none
 
 	mu    sync.Mutex
 	tasks map[int64]*joined
@@ -117,7 +119,7 @@ func (h *joiner) Do(ctx context.Context, b queue.Batch, rows []queue.Input) ([]q
 		h.tasks[b.ID] = j
 	}
 	h.mu.Unlock()
-	j.once.Do(func() { j.t, j.err = fetch(ctx, h.db, b, h.show) })
+	j.once.Do(func() { j.t, j.err = fetch(ctx, h.db, b, h.versions, h.show) })
 	if j.err != nil {
 		h.mu.Lock()
 		delete(h.tasks, b.ID) // the next chunk tries anew

@@ -1,0 +1,65 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"recpie/clients/transport"
+	"recpie/config"
+)
+
+// leaving is the warning to give before anything is sent to a host that is not private: which host, and what goes there. It is "" when
+// nothing leaves. soft tells that soft prompts are sent.
+func leaving(ctx context.Context, c *config.Config, soft bool, resolver transport.Resolver) string {
+	var hosts []string
+	add := func(address string) {
+		for _, h := range transport.Public(ctx, address, resolver) {
+			if !slices.Contains(hosts, h) {
+				hosts = append(hosts, h)
+			}
+		}
+	}
+	for _, e := range c.Inference.Endpoints {
+		add(e.URL)
+	}
+	if c.Training.URL != "" && !c.Training.Frozen {
+		add(c.Training.URL)
+	}
+	if len(hosts) == 0 {
+		return ""
+	}
+	what := []string{"titles and ratings of users' histories"}
+	if c.Prompts.Taste {
+		what = append(what, "their taste")
+	}
+	if !c.Prompts.Redact {
+		what = append(what, "words out of reviews")
+		if c.Prompts.Opinions {
+			what = append(what, "opinions of other reviewers")
+		}
+	}
+	if soft {
+		what = append(what, "embeddings of users")
+	}
+	text := fmt.Sprintf("warning: %s is not in a private network, and prompts go there: %s.", strings.Join(hosts, ", "), strings.Join(what, ", "))
+	if c.Prompts.Redact {
+		return text + " Reviews, addresses and ids are left out (prompts.redact)."
+	}
+	return text + " --redact (prompts.redact: true) leaves out what comes from reviews, and addresses and ids in texts of items."
+}
+
+// warnLeaving gives the warning: as a line for people, or as one of JSON beside the counts of --progress json.
+func (f *explaining) warnLeaving(ctx context.Context, w io.Writer, t *task) {
+	text := leaving(ctx, t.c, t.version != nil && t.c.Inference.SoftPrompts, nil)
+	switch {
+	case text == "":
+	case f.progress == "json":
+		_ = json.NewEncoder(w).Encode(map[string]string{"warning": text})
+	default:
+		fmt.Fprintln(w, text)
+	}
+}

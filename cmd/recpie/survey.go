@@ -1,0 +1,215 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"recpie/internal/fault"
+	"recpie/internal/progress"
+	"recpie/internal/queue"
+	"recpie/internal/tokenizer"
+	"recpie/orchestrator"
+)
+
+// imagine makes the task's batch without dialling anybody, and returns what counts the tokens of a prompt, and its name.
+func (t *task) imagine(local string) (count func(string) int, by string, err error) {
+	c := t.c
+	c.Training.Frozen = true
+	base, path, words := c.Inference.Model, "", false
+	if len(c.Inference.Endpoints) == 0 && (c.Preset == "embedded" || c.LM.Dir != "") {
+		dir := c.LM.Dir
+		if dir == "" {
+			s, err := warmupSettings(c)
+			if err != nil {
+				return nil, "", err
+			}
+			if dir, err = t.w.WarmupDir(s); err != nil {
+				return nil, "", err
+			}
+		}
+		base, path = filepath.Base(dir), filepath.Join(dir, "tokenizer.json")
+	}
+	if exists(path) {
+		err = t.w.LimitBy(filepath.Dir(path), c.Prompts.TokenBudget)
+	} else {
+		path = ""
+		err = t.w.Limit(c.Prompts.TokenBudget, characters{})
+	}
+	if err != nil {
+		return nil, "", err
+	}
+	for _, e := range c.Inference.Endpoints {
+		words = words || e.Kind == "tgi"
+		if path == "" {
+			path = e.Tokenizer
+		}
+	}
+	who, _, err := t.writes(c.Inference.Model, base)
+	if err == nil {
+		err = t.locate(local)
+	}
+	if err != nil {
+		return nil, "", err
+	}
+	t.model = who.Model
+	t.batch = &orchestrator.Batch{Writer: orchestrator.Writer{Work: t.w, Model: orchestrator.Fleet{Words: words}, MaxTokens: c.Inference.MaxTokens}, Author: who}
+	if path == "" {
+		return func(text string) int { return (len(text) + letters - 1) / letters }, fmt.Sprintf("%d letters a token", letters), nil
+	}
+	tok, err := tokenizer.Load(path)
+	if err != nil {
+		return nil, "", err
+	}
+	return func(text string) int { return len(tok.Encode(text, false)) }, "the model's tokenizer", nil
+}
+
+// look opens the database of the batch if it is there, and finds the batch; both may be nil. taken tells that another batch has the name.
+func (f *explaining) look(ctx context.Context, t *task) (db *queue.DB, b *queue.Batch, taken bool, err error) {
+	url, name, err := f.where(t.c)
+	if err != nil || url == f.db && !exists(f.db) {
+		return nil, nil, false, err
+	}
+	if db, err = queue.Open(ctx, url, queue.Options{Observe: true}); err != nil {
+		return nil, nil, false, err
+	}
+	all, err := db.Batches(ctx)
+	for i := range all {
+		if all[i].Name == name {
+			b = &all[i]
+		}
+	}
+	if b != nil && err == nil {
+		var digest string
+		_, digest, err = t.store(ctx, func(_ context.Context, r io.Reader) (string, error) {
+			h := sha256.New()
+			_, err := io.Copy(h, r)
+			return hex.EncodeToString(h.Sum(nil)), err
+		})
+		if taken = digest != b.Digest; taken {
+			b = nil
+		}
+	}
+	if err != nil {
+		_ = db.Close()
+		return nil, nil, false, err
+	}
+	return db, b, taken, nil
+}
+
+// measured sums up what the batches of one author in a database have taken.
+func measured(ctx context.Context, db *queue.DB, author string) (sum queue.Measured, err error) {
+	all, err := db.Batches(ctx)
+	for _, b := range all {
+		var j job
+		if err != nil || json.Unmarshal(b.Settings, &j) != nil || j.Author != author {
+			continue
+		}
+		var m queue.Measured
+		m, err = db.Measure(ctx, b)
+		sum.Add(m)
+	}
+	return sum, err
+}
+
+// survey looks at the rows, or a sample of them, and fills in how many are to be asked and what their prompts cost. It returns rows that
+// are, and how many letters their prompts have for each token.
+func (t *task) survey(ctx context.Context, e *estimate, db *queue.DB, batch *queue.Batch, count func(string) int) (ask []orchestrator.Ask, perToken float64, err error) {
+	var asks []orchestrator.Ask
+	if rows := t.asks.rows(); rows <= exactRows {
+		asks = slices.Collect(t.asks.all())
+	} else {
+		rng := rand.New(rand.NewPCG(uint64(t.c.Seed), 0xd41))
+		asks = make([]orchestrator.Ask, sampledRows)
+		for i := range asks {
+			asks[i], _ = t.asks.at(rng.IntN(rows))
+		}
+	}
+	e.Looked = len(asks)
+	inputs := make([]queue.Input, len(asks))
+	type size struct{ letters, tokens int }
+	sizes, empty := make([]size, len(asks)), make([]bool, len(asks))
+	step := max(1, len(asks)/countedRows)
+	for i, a := range asks {
+		if ctx.Err() != nil {
+			return nil, 0, context.Cause(ctx)
+		}
+		l, err := t.batch.Look(a)
+		if err != nil {
+			return nil, 0, err
+		}
+		inputs[i], empty[i] = queue.Input{Row: int64(i), Identity: l.Identity}, l.Reason != ""
+		if i%step == 0 && !empty[i] {
+			sizes[i] = size{len(l.Text), count(l.Text) + l.SoftRows}
+		}
+	}
+	planned := batch != nil && batch.State != queue.Planning
+	known := make([]bool, len(asks))
+	if db != nil && !planned {
+		if known, err = db.Known(ctx, inputs); err != nil {
+			return nil, 0, err
+		}
+	}
+	var reused, none int
+	var all, left struct{ rows, letters, tokens int }
+	for i, a := range asks {
+		n := min(1, sizes[i].tokens)
+		all.rows, all.letters, all.tokens = all.rows+n, all.letters+sizes[i].letters, all.tokens+sizes[i].tokens
+		switch {
+		case known[i]:
+			reused++
+			continue
+		case empty[i]:
+			none++
+			continue
+		}
+		ask = append(ask, a)
+		left.rows, left.letters, left.tokens = left.rows+n, left.letters+sizes[i].letters, left.tokens+sizes[i].tokens
+	}
+	if left.rows == 0 { // no counted prompt is among those that are left
+		left = all
+	}
+	part := func(n int) float64 { return float64(n) * float64(t.asks.rows()) / float64(max(len(asks), 1)) }
+	e.Reused, e.NoPrompt, e.Requests = part(reused), part(none), part(len(ask))
+	if planned {
+		s, err := db.Status(ctx, *batch)
+		if err != nil {
+			return nil, 0, err
+		}
+		e.Done, e.Reused = s.OK+s.Dead, float64(s.Reused)
+		share := float64(s.Left()) / float64(max(s.Rows, 1))
+		e.NoPrompt, e.Requests = e.NoPrompt*share, e.Requests*share
+	}
+	e.PromptTokens = e.Requests * float64(left.tokens) / float64(max(left.rows, 1))
+	return ask, float64(left.letters) / float64(max(left.tokens, 1)), nil
+}
+
+// probe connects as a run would and asks for some rows.
+func (f *explaining) probe(ctx context.Context, t *task, ask []orchestrator.Ask, show *progress.Reporter) (p orchestrator.Probed, err error) {
+	if len(ask) == 0 {
+		return p, &usageError{errors.New("--probe: there is no row left to ask for")}
+	}
+	dir, err := os.MkdirTemp("", "recpie-probe-") // of an embedded server
+	if err != nil {
+		return p, fault.New(fault.Fatal, "probe", err)
+	}
+	defer os.RemoveAll(dir)
+	local := t.c.Publish.LocalDir
+	if local == "" {
+		local, t.served = filepath.Join(dir, "adapters"), ""
+	}
+	if err := t.connect(ctx, filepath.Join(dir, "lm"), local, show); err != nil {
+		return p, err
+	}
+	inFlight := t.c.Inference.Concurrency * max(1, len(t.c.Inference.Endpoints))
+	rand.New(rand.NewPCG(uint64(t.c.Seed), 0xb0b)).Shuffle(len(ask), func(i, j int) { ask[i], ask[j] = ask[j], ask[i] })
+	return t.batch.Probe(ctx, ask[:min(len(ask), probeRows*inFlight)], inFlight, probeTime)
+}
