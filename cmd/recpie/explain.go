@@ -36,7 +36,7 @@ type explaining struct {
 func (a *app) explainCmd() *cobra.Command {
 	var f explaining
 	cmd := &cobra.Command{
-		Use: "explain", Short: "Write both explanations of many pairs with the model as it is served", Args: cobra.NoArgs,
+		Use: "explain", Short: "Write both explanations of many pairs", Args: cobra.NoArgs,
 		Long: `Explain plans a batch of (user, item) pairs, asks the configured inference servers (or the embedded one) for both explanations
 of each, stores every row exactly once, and exports them in order. Pairs are the records of the split, of a sample of users, or the
 lines of --input (JSON lines, CSV or Parquet with user_id and item_id, "-" for standard input); all that is wrong with the lines is

@@ -355,7 +355,7 @@ func fetch(ctx context.Context, db *queue.DB, b queue.Batch, own string, show *p
 		t.close()
 		return nil, fault.WithHint(fault.Newf(fault.Fatal, "batch "+b.Name, "it was planned for the embedded server of the machine that planned it"), "continue it there, or plan it with inference.endpoints")
 	}
-	if text := leaving(ctx, t.c, j.Policy != "" && t.c.Inference.SoftPrompts, nil); text != "" {
+	if text := t.leaving(ctx, j.Policy != ""); text != "" {
 		show.Printf("batch %s: %s", b.Name, text)
 	}
 	local, err := t.fetchVersion(ctx, db, j, own)

@@ -15,7 +15,11 @@ import (
 // leaving is the warning to give before anything is sent to a host that is not private: which host, and what goes there. It is "" when
 // nothing leaves. soft tells that soft prompts are sent.
 func leaving(ctx context.Context, c *config.Config, soft bool, resolver transport.Resolver) string {
-	var hosts []string
+	return leavingTo(publicHosts(ctx, c, resolver), c, soft)
+}
+
+// publicHosts are those of the settings that are not private.
+func publicHosts(ctx context.Context, c *config.Config, resolver transport.Resolver) (hosts []string) {
 	add := func(address string) {
 		for _, h := range transport.Public(ctx, address, resolver) {
 			if !slices.Contains(hosts, h) {
@@ -29,6 +33,10 @@ func leaving(ctx context.Context, c *config.Config, soft bool, resolver transpor
 	if c.Training.URL != "" && !c.Training.Frozen {
 		add(c.Training.URL)
 	}
+	return hosts
+}
+
+func leavingTo(hosts []string, c *config.Config, soft bool) string {
 	if len(hosts) == 0 {
 		return ""
 	}
@@ -52,9 +60,20 @@ func leaving(ctx context.Context, c *config.Config, soft bool, resolver transpor
 	return text + " --redact (prompts.redact: true) leaves out what comes from reviews, and addresses and ids in texts of items."
 }
 
+// leaving is the warning of a task; version tells that a version of the policy writes.
+func (t *task) leaving(ctx context.Context, version bool) string {
+	if t.reqs == nil {
+		return leaving(ctx, t.c, version && t.c.Inference.SoftPrompts, nil)
+	}
+	if hosts := publicHosts(ctx, t.c, nil); len(hosts) > 0 {
+		return fmt.Sprintf("warning: %s is not in a private network, and the requests go there as they are written.", strings.Join(hosts, ", "))
+	}
+	return ""
+}
+
 // warnLeaving gives the warning: as a line for people, or as one of JSON beside the counts of --progress json.
 func (f *explaining) warnLeaving(ctx context.Context, w io.Writer, t *task) {
-	text := leaving(ctx, t.c, t.version != nil && t.c.Inference.SoftPrompts, nil)
+	text := t.leaving(ctx, t.version != nil)
 	switch {
 	case text == "":
 	case f.progress == "json":
