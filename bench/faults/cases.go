@@ -60,7 +60,7 @@ func spoiled(s settings, t *table) error {
 	share := clean.Seconds() / took.Seconds()
 	t.row(share >= leastSpoiled, fmt.Sprintf("%.0f%% of requests spoiled, %d ways", 100*spoiledShare, len(kinds)), fmt.Sprintf("%.0f rows/s, %.0f%%", perSecond(took), 100*share), fmt.Sprintf("≥ %.0f%%", 100*leastSpoiled))
 	per := float64(asked) / rows
-	t.row(per <= mostRequests, "  requests per row, looks at health and queues included", fmt.Sprintf("%.3f", per), fmt.Sprintf("≤ %.1f", mostRequests))
+	t.row(per <= mostRequests, "  requests per row", fmt.Sprintf("%.3f", per), fmt.Sprintf("≤ %.1f", mostRequests))
 	t.row(right == s.rows/turns*turns, "  rows with the true answer", fmt.Sprint(right), "all")
 	left := f.close()
 	t.row(left == 0, "  connections left", fmt.Sprint(left), "0")

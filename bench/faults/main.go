@@ -37,9 +37,9 @@ func main() {
 	var s settings
 	flag.IntVar(&s.servers, "servers", 4, "servers")
 	flag.IntVar(&s.capacity, "capacity", 16, "requests that a server does at once; the others queue")
-	flag.DurationVar(&s.service, "service", 100*time.Millisecond, "how long a request takes there")
+	flag.DurationVar(&s.service, "service", 200*time.Millisecond, "how long a request takes there")
 	flag.IntVar(&s.callers, "callers", 96, "rows in flight")
-	flag.IntVar(&s.rows, "rows", 6000, "rows with spoiled requests, and as many clean ones")
+	flag.IntVar(&s.rows, "rows", 4000, "rows with spoiled requests, and as many clean ones")
 	flag.Parse()
 	log.SetOutput(io.Discard) // net/http tells of each answer that nobody asked for
 	if err := run(s); err != nil {
