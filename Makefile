@@ -54,6 +54,7 @@ nightly: build ## the long suites: real data sets, five seeds
 bench: setup ## benchmarks beside their peers (bench/)
 	@$(ENV) go test ./internal/lm ./internal/tokenizer -run xxx -bench . -benchtime 3x
 	@go run ./bench/queue -db "$$(mktemp -d)/bench.db" -rows 300000
+	@go run ./bench/faults
 	@bench/client/setup.sh && go run ./bench/client -python $${RECPIE_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/recpie}/bench-client-venv/bin/python
 	@bench/torch/setup.sh && $(ENV) go run ./bench/torch -python $${RECPIE_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/recpie}/bench-venv/bin/python
 

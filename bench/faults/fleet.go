@@ -21,6 +21,7 @@ type fleet struct {
 	clients []*vllm.Client
 	pool    *pool.Pool[*vllm.Client]
 	done    atomic.Int64 // rows
+	looks   atomic.Int64 // requests that asked for health and queues
 }
 
 func newFleet(s settings) (f *fleet, err error) {
@@ -42,7 +43,11 @@ func newFleet(s settings) (f *fleet, err error) {
 			return f, err
 		}
 		f.clients = append(f.clients, c)
-		eps = append(eps, pool.Endpoint[*vllm.Client]{Name: proxy.URL(), Client: c, Probe: c.Health, Load: func(ctx context.Context) (pool.Load, error) {
+		eps = append(eps, pool.Endpoint[*vllm.Client]{Name: proxy.URL(), Client: c, Probe: func(ctx context.Context) error {
+			f.looks.Add(1)
+			return c.Health(ctx)
+		}, Load: func(ctx context.Context) (pool.Load, error) {
+			f.looks.Add(1)
 			m, err := c.Metrics(ctx)
 			return pool.Load{Waiting: m.Waiting, Running: m.Running, KV: m.KVUsage}, err
 		}})
@@ -74,7 +79,9 @@ func (f *fleet) close() (connections int) {
 	return connections
 }
 
-func (f *fleet) requests() (n int64) {
+// requests is how many requests for rows the servers have seen.
+func (f *fleet) requests() int64 {
+	n := -f.looks.Load()
 	for _, p := range f.proxies {
 		n += p.Requests()
 	}

@@ -37,9 +37,9 @@ func main() {
 	var s settings
 	flag.IntVar(&s.servers, "servers", 4, "servers")
 	flag.IntVar(&s.capacity, "capacity", 16, "requests that a server does at once; the others queue")
-	flag.DurationVar(&s.service, "service", 100*time.Millisecond, "how long a request takes there")
+	flag.DurationVar(&s.service, "service", 200*time.Millisecond, "how long a request takes there")
 	flag.IntVar(&s.callers, "callers", 96, "rows in flight")
-	flag.IntVar(&s.rows, "rows", 5000, "rows of the run with spoiled requests, and of the clean one before it")
+	flag.IntVar(&s.rows, "rows", 4000, "rows with spoiled requests, and as many clean ones")
 	flag.Parse()
 	log.SetOutput(io.Discard) // net/http tells of each answer that nobody asked for
 	if err := run(s); err != nil {
@@ -62,12 +62,11 @@ func (t *table) row(ok bool, what, found, wanted string) {
 		verdict, t.missed = "MISSED", true
 	}
 	fmt.Fprintf(t.w, "%s\t%s\t%s\t%s\n", what, found, wanted, verdict)
-	t.w.Flush()
 }
 
 func run(s settings) error {
 	before := open()
-	t := &table{w: tabwriter.NewWriter(os.Stdout, 34, 0, 2, ' ', 0)}
+	t := &table{w: tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)}
 	fmt.Printf("%d servers of %d requests at once, %v each; %d rows in flight; %d CPUs\n\n", s.servers, s.capacity, s.service, s.callers, runtime.NumCPU())
 	if err := spoiled(s, t); err != nil {
 		return err
@@ -82,6 +81,7 @@ func run(s settings) error {
 		time.Sleep(50 * time.Millisecond) // sockets close a moment later
 	}
 	t.row(!after.more(before), "left behind", fmt.Sprintf("%d goroutines, %d files", max(0, after.goroutines-before.goroutines), max(0, after.files-before.files-pollers)), "none")
+	t.w.Flush()
 	if t.missed {
 		return errMissed
 	}
