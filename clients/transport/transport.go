@@ -63,6 +63,10 @@ type Client struct {
 	sem  *semaphore.Weighted
 }
 
+// idleConn is how long an unused connection is kept. vLLM closes its own after 5 s (uvicorn's keep-alive): a request that is sent at that
+// moment fails with a reset.
+const idleConn = 4 * time.Second
+
 // New checks the settings and makes a client. Nothing is sent yet.
 func New(s Settings) (*Client, error) {
 	s = s.withDefaults()
@@ -82,7 +86,7 @@ func New(s Settings) (*Client, error) {
 			ResponseHeaderTimeout:  s.Headers,
 			MaxIdleConns:           s.MaxConcurrent,
 			MaxIdleConnsPerHost:    s.MaxConcurrent,
-			IdleConnTimeout:        90 * time.Second,
+			IdleConnTimeout:        idleConn,
 			MaxResponseHeaderBytes: 64 << 10,
 			DisableCompression:     true, // no transparent inflating: the limit on the body is a limit on bytes in memory
 			ForceAttemptHTTP2:      true,
