@@ -12,10 +12,10 @@ import (
 	"testing/synctest"
 )
 
-// names is a resolver in memory: "hang" never answers.
-type names map[string]string
+// directory is a resolver in memory: "hang" never answers.
+type directory map[string]string
 
-func (n names) LookupNetIP(ctx context.Context, _, host string) (all []netip.Addr, err error) {
+func (n directory) LookupNetIP(ctx context.Context, _, host string) (all []netip.Addr, err error) {
 	at, ok := n[host]
 	if at == "hang" {
 		<-ctx.Done()
@@ -31,7 +31,7 @@ func (n names) LookupNetIP(ctx context.Context, _, host string) (all []netip.Add
 }
 
 func TestPublic(t *testing.T) {
-	dns := names{"gpu1": "10.0.0.7", "gpu2.corp.example": "192.168.3.4 fd00::1", "mixed": "10.0.0.7 8.8.8.8", "api.example.com": "203.0.113.5", "empty": "", "slow": "hang",
+	dns := directory{"gpu1": "10.0.0.7", "gpu2.corp.example": "192.168.3.4 fd00::1", "mixed": "10.0.0.7 8.8.8.8", "api.example.com": "203.0.113.5", "empty": "", "slow": "hang",
 		"odd.internal": "203.0.113.9", "gpu3.local": "169.254.3.4", "slow.internal": "hang"}
 	for host, private := range map[string]bool{
 		"127.0.0.1": true, "[::1]": true, "127.9.9.9": true, "localhost": true, "LOCALHOST.": true, "[::ffff:127.0.0.1]": true,
@@ -55,7 +55,7 @@ func TestPublic(t *testing.T) {
 
 // What goes to a private server through a public proxy leaves.
 func TestPublicBehindAProxy(t *testing.T) {
-	dns := names{"proxy.example.com": "203.0.113.5", "proxy.corp": "10.0.0.1"}
+	dns := directory{"proxy.example.com": "203.0.113.5", "proxy.corp": "10.0.0.1"}
 	for by, want := range map[string][]string{"": nil, "http://proxy.corp:3128": nil, "http://proxy.example.com:3128": {"proxy.example.com"}} {
 		got := public(t.Context(), "http://10.1.1.1:8000", dns, func(r *http.Request) (*url.URL, error) {
 			if r.URL.Host != "10.1.1.1:8000" {

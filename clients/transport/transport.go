@@ -60,6 +60,10 @@ type Client struct {
 	fixed http.Header // what every request carries; the lists are shared and never changed
 }
 
+// idleConn is how long an unused connection is kept. vLLM closes its own after 5 s (uvicorn's keep-alive): a request that is sent at that
+// moment fails with a reset.
+const idleConn = 4 * time.Second
+
 // New checks the settings and makes a client. Nothing is sent yet.
 func New(s Settings) (*Client, error) {
 	s = s.withDefaults()
@@ -96,7 +100,7 @@ func (s Settings) network(u *url.URL) (http.RoundTripper, error) {
 		TLSHandshakeTimeout:    s.Dial,
 		MaxIdleConns:           s.MaxConcurrent,
 		MaxIdleConnsPerHost:    s.MaxConcurrent,
-		IdleConnTimeout:        90 * time.Second,
+		IdleConnTimeout:        idleConn,
 		MaxResponseHeaderBytes: 64 << 10,
 		DisableCompression:     true, // no transparent inflating: the limit on the body is a limit on bytes in memory
 		ForceAttemptHTTP2:      true,

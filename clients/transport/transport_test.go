@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -193,4 +195,33 @@ func TestCancelCutsThePauseShort(t *testing.T) {
 			t.Errorf("after %v: %v", time.Since(start), err)
 		}
 	})
+}
+
+// A connection is given up here before a server with vLLM's habit gives it up, so that none is closed under a request.
+func TestIdleConnectionsEndFirst(t *testing.T) {
+	const theirs = 5 * time.Second
+	states := make(chan http.ConnState, 16)
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "{}") }))
+	srv.Config.ConnState = func(_ net.Conn, s http.ConnState) { states <- s }
+	srv.Start()
+	defer srv.Close()
+	c, err := New(Settings{BaseURL: srv.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := c.Call(t.Context(), Call{Op: "test", Method: http.MethodGet, Path: "/", Check: func(*Reply) error { return nil }}); err != nil {
+		t.Fatal(err)
+	}
+	late := time.After(theirs)
+	for {
+		select {
+		case s := <-states:
+			if s == http.StateClosed {
+				return
+			}
+		case <-late:
+			t.Fatalf("the connection is still open after %s", theirs)
+		}
+	}
 }
