@@ -59,13 +59,30 @@ const (
 	sealSlice = 16 << 10  // entries of one transaction, so that results do not wait long
 )
 
-// sealAll brings the index up to date for every batch.
+// sealAll indexes every result of every batch, those behind a chunk that is still open too.
 func (db *DB) sealAll(ctx context.Context) error {
 	all, err := db.Batches(ctx)
 	for _, b := range all {
 		if err == nil {
 			err = db.seal(ctx, b.ID, 0)
 		}
+		if err == nil {
+			err = db.sealBehind(ctx, b.ID)
+		}
+	}
+	return err
+}
+
+// sealBehind indexes the finished chunks behind the sealed ones. They stay unsealed: the next seal finds their entries there.
+func (db *DB) sealBehind(ctx context.Context, batch int64) error {
+	var from, next int64
+	err := one(ctx, db.b.reader(), `SELECT sealed, next_chunk FROM recpie_batch WHERE id = $1`, []any{batch}, &from, &next)
+	for err == nil && from < next {
+		var part int64
+		if part, _, err = db.sealable(ctx, batch, from, next); err == nil {
+			err = db.indexRange(ctx, batch, from, part)
+		}
+		from = part
 	}
 	return err
 }
@@ -125,9 +142,20 @@ func (db *DB) sealable(ctx context.Context, batch, from, until int64) (part, row
 // errEnough ends an iteration early.
 var errEnough = errors.New("enough")
 
-// sealRange indexes the chunks from ≤ number < until. The identities are read from the inputs, which are packed densely,
-// and not from the results, which are not. Chunks of reused rows are left out: their identities were found in the index.
+// sealRange indexes the chunks from ≤ number < until, which are finished, and says so.
 func (db *DB) sealRange(ctx context.Context, batch, from, until int64) error {
+	if err := db.indexRange(ctx, batch, from, until); err != nil {
+		return err
+	}
+	return db.b.update(ctx, func(s session) error {
+		_, err := s.exec(ctx, `UPDATE recpie_batch SET sealed = $1 WHERE id = $2 AND sealed = $3`, until, batch, from)
+		return err
+	})
+}
+
+// indexRange indexes the finished chunks from ≤ number < until. The identities are read from the inputs, which are packed densely,
+// and not from the results, which are not. Chunks of reused rows are left out: their identities were found in the index.
+func (db *DB) indexRange(ctx context.Context, batch, from, until int64) error {
 	lo, hi := keyOf(batch, from), keyOf(batch, until)
 	var first, last int64
 	err := one(ctx, db.b.reader(), `SELECT COALESCE(MIN(first_row), 0), COALESCE(MAX(last_row), 0) FROM recpie_chunk WHERE key >= $1 AND key < $2`, []any{lo, hi}, &first, &last)
@@ -145,7 +173,7 @@ func (db *DB) sealRange(ctx context.Context, batch, from, until int64) error {
 		return err
 	}
 	var pairs [][2]int64
-	err = each(ctx, db.b.reader(), `SELECT i.data FROM recpie_input i JOIN recpie_chunk c ON c.key = i.key WHERE i.key >= $1 AND i.key < $2 AND c.state <> 3`, []any{lo, hi}, func(c cursor) error {
+	err = each(ctx, db.b.reader(), `SELECT i.data FROM recpie_input i JOIN recpie_chunk c ON c.key = i.key WHERE i.key >= $1 AND i.key < $2 AND c.state = 2`, []any{lo, hi}, func(c cursor) error {
 		var data []byte
 		if err := c.Scan(&data); err != nil {
 			return err
@@ -168,10 +196,7 @@ func (db *DB) sealRange(ctx context.Context, batch, from, until int64) error {
 		}
 		failpoint.Hit("queue-sealed")
 	}
-	return db.b.update(ctx, func(s session) error {
-		_, err := s.exec(ctx, `UPDATE recpie_batch SET sealed = $1 WHERE id = $2 AND sealed = $3`, until, batch, from)
-		return err
-	})
+	return nil
 }
 
 // indexPairs adds pairs to the index, leaving what is there.
