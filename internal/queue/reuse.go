@@ -55,16 +55,20 @@ func (db *DB) resolve(ctx context.Context, group []Input) (found []reused, todo 
 // The identity index is written in sorted bulk when a range of chunks is done: single identities, being random numbers, would each
 // touch a page of their own and halve the speed of everything.
 const (
-	sealRows  = 128 << 10 // rows worth the walk through the index
+	sealRows  = 128 << 10 // rows worth a walk through the index, at least
+	sealMost  = 1 << 20   // rows that are sorted in memory at once
 	sealSlice = 16 << 10  // entries of one transaction, so that results do not wait long
 )
+
+// sealSize is how many rows are worth a walk when so many are sealed: the longer the walk, the more.
+func sealSize(sealed int64) int64 { return min(max(sealRows, sealed/4), sealMost) }
 
 // sealAll indexes every result of every batch, those behind a chunk that is still open too.
 func (db *DB) sealAll(ctx context.Context) error {
 	all, err := db.Batches(ctx)
 	for _, b := range all {
 		if err == nil {
-			err = db.seal(ctx, b.ID, 0)
+			err = db.seal(ctx, b.ID, true)
 		}
 		if err == nil {
 			err = db.sealBehind(ctx, b.ID)
@@ -79,7 +83,7 @@ func (db *DB) sealBehind(ctx context.Context, batch int64) error {
 	err := one(ctx, db.b.reader(), `SELECT sealed, next_chunk FROM recpie_batch WHERE id = $1`, []any{batch}, &from, &next)
 	for err == nil && from < next {
 		var part int64
-		if part, _, err = db.sealable(ctx, batch, from, next); err == nil {
+		if part, _, err = db.sealable(ctx, batch, from, next, sealRows); err == nil {
 			err = db.indexRange(ctx, batch, from, part)
 		}
 		from = part
@@ -87,13 +91,13 @@ func (db *DB) sealBehind(ctx context.Context, batch int64) error {
 	return err
 }
 
-// seal indexes the results of the finished chunks that follow the sealed ones, if they are at least minRows rows.
+// seal indexes the results of the finished chunks that follow the sealed ones, the last few only if all is set.
 // Interrupted, it starts the range again: an entry that is there stays.
-func (db *DB) seal(ctx context.Context, batch, minRows int64) error {
+func (db *DB) seal(ctx context.Context, batch int64, all bool) error {
 	lo, hi := span(batch)
 	_, err := db.b.alone(ctx, lockKey("recpie seal")^batch, func() error {
-		var from, until, next int64
-		err := one(ctx, db.b.reader(), `SELECT sealed, next_chunk FROM recpie_batch WHERE id = $1`, []any{batch}, &from, &next)
+		var from, until, next, per int64
+		err := one(ctx, db.b.reader(), `SELECT sealed, next_chunk, chunk_rows FROM recpie_batch WHERE id = $1`, []any{batch}, &from, &next, &per)
 		if err != nil {
 			return err
 		}
@@ -103,8 +107,9 @@ func (db *DB) seal(ctx context.Context, batch, minRows int64) error {
 		}
 		until = numberOf(until)
 		for from < until {
-			part, rows, err := db.sealable(ctx, batch, from, until)
-			if err != nil || rows < minRows {
+			size := sealSize(from * per)
+			part, rows, err := db.sealable(ctx, batch, from, until, size)
+			if err != nil || rows < size && !all {
 				return err
 			}
 			if err := db.sealRange(ctx, batch, from, part); err != nil {
@@ -117,8 +122,8 @@ func (db *DB) seal(ctx context.Context, batch, minRows int64) error {
 	return err
 }
 
-// sealable returns how far chunks from one on hold about sealRows rows, and how many rows they hold.
-func (db *DB) sealable(ctx context.Context, batch, from, until int64) (part, rows int64, err error) {
+// sealable returns how far chunks from one on hold about size rows, and how many rows they hold.
+func (db *DB) sealable(ctx context.Context, batch, from, until, size int64) (part, rows int64, err error) {
 	part = from
 	err = each(ctx, db.b.reader(), `SELECT key, row_count FROM recpie_chunk WHERE key >= $1 AND key < $2 ORDER BY key`, []any{keyOf(batch, from), keyOf(batch, until)}, func(c cursor) error {
 		var key, n int64
@@ -126,7 +131,7 @@ func (db *DB) sealable(ctx context.Context, batch, from, until int64) (part, row
 			return err
 		}
 		part = numberOf(key) + 1
-		if rows += n; rows >= sealRows {
+		if rows += n; rows >= size {
 			return errEnough
 		}
 		return nil
