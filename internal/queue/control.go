@@ -34,6 +34,11 @@ func (db *DB) change(ctx context.Context, b Batch, to State, from ...State) erro
 		if !slices.Contains(from, have.State) {
 			return fault.Newf(fault.Fatal, "queue", "batch %s is %s and cannot become %s", b.Name, have.State, to)
 		}
+		if to == Cancelled { // River's cleaner removes cancelled jobs after a day
+			if _, err := s.exec(ctx, `UPDATE river_job SET state = 'cancelled', finalized_at = `+db.b.words().now+` WHERE queue = $1 AND state IN ('available', 'retryable', 'scheduled')`, queueOf(b.ID)); err != nil {
+				return err
+			}
+		}
 		_, err = s.exec(ctx, `UPDATE recpie_batch SET state = $1, reason = '' WHERE id = $2`, string(to), b.ID)
 		return err
 	})

@@ -70,6 +70,10 @@ func TestCancelledBatchEnds(t *testing.T) {
 		for range db.Follow(t.Context(), b) {
 			t.Error("there are results")
 		}
+		var left int
+		if err := one(t.Context(), db.b.reader(), `SELECT COUNT(*) FROM river_job WHERE state <> 'cancelled'`, nil, &left); err != nil || left > 3 {
+			t.Errorf("%d jobs are left, more than the workers had, %v", left, err)
+		}
 	})
 }
 
@@ -353,6 +357,42 @@ func TestWorkerTakesTheBestBatch(t *testing.T) {
 		}
 		if err := work(t, db, alien, fake); err == nil || !strings.Contains(err.Error(), "QUEUE_TEST_NOWHERE") {
 			t.Errorf("a missing variable: %v", err)
+		}
+	})
+}
+
+// A batch that comes first is taken up at once, in the middle of another.
+func TestWorkerLeavesABatchForABetterOne(t *testing.T) {
+	backends(t, func(t *testing.T, dsn string) {
+		db := open(t, dsn)
+		plan(t, db, Spec{Name: "late", Priority: 3, ChunkRows: 1}, 400, "a")
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+		defer cancel()
+		var switched atomic.Bool
+		var order []string
+		var mu sync.Mutex
+		var once sync.Once
+		rows := 0
+		err := db.Work(ctx, WorkOptions{Workers: 2, Handler: handlerFunc(func(ctx context.Context, b Batch, rows []Input) ([]Result, error) {
+			once.Do(func() { plan(t, db, Spec{Name: "first", Priority: 1, ChunkRows: 16}, 160, "b") })
+			if b.Name == "first" {
+				switched.Store(true)
+			} else if !switched.Load() { // more than the two seconds between two looks, before all is asked
+				time.Sleep(20 * time.Millisecond)
+			}
+			return fake(ctx, b, rows)
+		}), Stored: func(b Batch, r []Result) {
+			mu.Lock()
+			defer mu.Unlock()
+			if len(order) == 0 || order[len(order)-1] != b.Name {
+				order = append(order, b.Name)
+			}
+			if rows += len(r); rows == 560 {
+				cancel()
+			}
+		}})
+		if !errors.Is(err, context.Canceled) || fmt.Sprint(order) != "[late first late]" {
+			t.Errorf("order %v, %v", order, err)
 		}
 	})
 }

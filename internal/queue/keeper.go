@@ -112,7 +112,7 @@ func (k *keeper) sealLater(ctx context.Context) {
 	}
 	k.background.Go(func() {
 		defer k.sealing.Store(false)
-		if err := k.db.seal(ctx, k.w.batch.ID, sealRows); err != nil && ctx.Err() == nil {
+		if err := k.db.seal(ctx, k.w.batch.ID, false); err != nil && ctx.Err() == nil {
 			k.w.opt.Logger.Warn("the identity index could not be written now", slog.Any("error", err))
 		}
 	})
@@ -124,7 +124,7 @@ func (k *keeper) finish(ctx context.Context, b Batch) (bool, error) {
 		return false, err
 	}
 	k.wait()
-	if err := k.db.seal(ctx, b.ID, 0); err != nil {
+	if err := k.db.seal(ctx, b.ID, true); err != nil {
 		return false, err
 	}
 	lo, hi := span(b.ID)

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"iter"
@@ -201,6 +202,42 @@ func TestIdentitiesAreReusedAcrossBatches(t *testing.T) {
 			t.Fatalf("%d rows were asked, %v", asked.Load(), err)
 		}
 		same(t, export(t, db.Results(t.Context(), second)), expected(t, inputs(1500, "s")))
+	})
+}
+
+// Results behind a chunk that never ends are reused too.
+func TestIdentitiesBehindAnOpenChunkAreReused(t *testing.T) {
+	backends(t, func(t *testing.T, dsn string) {
+		db := open(t, dsn)
+		first := plan(t, db, Spec{Name: "first", ChunkRows: 16}, 160, "s")
+		var others atomic.Int64
+		err := work(t, db, first, handlerFunc(func(ctx context.Context, b Batch, rows []Input) ([]Result, error) {
+			if rows[0].Row > 0 {
+				others.Add(1)
+				return fake(ctx, b, rows)
+			}
+			for { // the first chunk fails when the others are stored
+				if s, err := db.Status(ctx, b); err != nil || s.OK+s.Dead == 144 {
+					return nil, errors.Join(err, db.Cancel(ctx, b), fault.Newf(fault.Endpoint, "test", "no"))
+				}
+				time.Sleep(5 * time.Millisecond)
+			}
+		}))
+		if !errors.Is(err, ErrCancelled) || others.Load() != 9 {
+			t.Fatalf("%d chunks, %v", others.Load(), err)
+		}
+		second, err := db.Create(t.Context(), Spec{Name: "second", ChunkRows: 16})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := db.Plan(t.Context(), second, inputs(160, "s"), nil)
+		if err != nil || p.Reused != 141 {
+			t.Fatalf("planned %+v, %v: want 141 rows reused", p, err)
+		}
+		if err := work(t, db, second, fake); err != nil {
+			t.Fatal(err)
+		}
+		same(t, export(t, db.Results(t.Context(), second)), expected(t, inputs(160, "s")))
 	})
 }
 

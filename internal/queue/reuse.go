@@ -55,28 +55,49 @@ func (db *DB) resolve(ctx context.Context, group []Input) (found []reused, todo 
 // The identity index is written in sorted bulk when a range of chunks is done: single identities, being random numbers, would each
 // touch a page of their own and halve the speed of everything.
 const (
-	sealRows  = 128 << 10 // rows worth the walk through the index
+	sealRows  = 128 << 10 // rows worth a walk through the index, at least
+	sealMost  = 1 << 20   // rows that are sorted in memory at once
 	sealSlice = 16 << 10  // entries of one transaction, so that results do not wait long
 )
 
-// sealAll brings the index up to date for every batch.
+// sealSize is how many rows are worth a walk when so many are sealed: the longer the walk, the more.
+func sealSize(sealed int64) int64 { return min(max(sealRows, sealed/4), sealMost) }
+
+// sealAll indexes every result of every batch, those behind a chunk that is still open too.
 func (db *DB) sealAll(ctx context.Context) error {
 	all, err := db.Batches(ctx)
 	for _, b := range all {
 		if err == nil {
-			err = db.seal(ctx, b.ID, 0)
+			err = db.seal(ctx, b.ID, true)
+		}
+		if err == nil {
+			err = db.sealBehind(ctx, b.ID)
 		}
 	}
 	return err
 }
 
-// seal indexes the results of the finished chunks that follow the sealed ones, if they are at least minRows rows.
+// sealBehind indexes the finished chunks behind the sealed ones. They stay unsealed: the next seal finds their entries there.
+func (db *DB) sealBehind(ctx context.Context, batch int64) error {
+	var from, next int64
+	err := one(ctx, db.b.reader(), `SELECT sealed, next_chunk FROM recpie_batch WHERE id = $1`, []any{batch}, &from, &next)
+	for err == nil && from < next {
+		var part int64
+		if part, _, err = db.sealable(ctx, batch, from, next, sealRows); err == nil {
+			err = db.indexRange(ctx, batch, from, part)
+		}
+		from = part
+	}
+	return err
+}
+
+// seal indexes the results of the finished chunks that follow the sealed ones, the last few only if all is set.
 // Interrupted, it starts the range again: an entry that is there stays.
-func (db *DB) seal(ctx context.Context, batch, minRows int64) error {
+func (db *DB) seal(ctx context.Context, batch int64, all bool) error {
 	lo, hi := span(batch)
 	_, err := db.b.alone(ctx, lockKey("recpie seal")^batch, func() error {
-		var from, until, next int64
-		err := one(ctx, db.b.reader(), `SELECT sealed, next_chunk FROM recpie_batch WHERE id = $1`, []any{batch}, &from, &next)
+		var from, until, next, per int64
+		err := one(ctx, db.b.reader(), `SELECT sealed, next_chunk, chunk_rows FROM recpie_batch WHERE id = $1`, []any{batch}, &from, &next, &per)
 		if err != nil {
 			return err
 		}
@@ -86,8 +107,9 @@ func (db *DB) seal(ctx context.Context, batch, minRows int64) error {
 		}
 		until = numberOf(until)
 		for from < until {
-			part, rows, err := db.sealable(ctx, batch, from, until)
-			if err != nil || rows < minRows {
+			size := sealSize(from * per)
+			part, rows, err := db.sealable(ctx, batch, from, until, size)
+			if err != nil || rows < size && !all {
 				return err
 			}
 			if err := db.sealRange(ctx, batch, from, part); err != nil {
@@ -100,8 +122,8 @@ func (db *DB) seal(ctx context.Context, batch, minRows int64) error {
 	return err
 }
 
-// sealable returns how far chunks from one on hold about sealRows rows, and how many rows they hold.
-func (db *DB) sealable(ctx context.Context, batch, from, until int64) (part, rows int64, err error) {
+// sealable returns how far chunks from one on hold about size rows, and how many rows they hold.
+func (db *DB) sealable(ctx context.Context, batch, from, until, size int64) (part, rows int64, err error) {
 	part = from
 	err = each(ctx, db.b.reader(), `SELECT key, row_count FROM recpie_chunk WHERE key >= $1 AND key < $2 ORDER BY key`, []any{keyOf(batch, from), keyOf(batch, until)}, func(c cursor) error {
 		var key, n int64
@@ -109,7 +131,7 @@ func (db *DB) sealable(ctx context.Context, batch, from, until int64) (part, row
 			return err
 		}
 		part = numberOf(key) + 1
-		if rows += n; rows >= sealRows {
+		if rows += n; rows >= size {
 			return errEnough
 		}
 		return nil
@@ -125,9 +147,20 @@ func (db *DB) sealable(ctx context.Context, batch, from, until int64) (part, row
 // errEnough ends an iteration early.
 var errEnough = errors.New("enough")
 
-// sealRange indexes the chunks from ≤ number < until. The identities are read from the inputs, which are packed densely,
-// and not from the results, which are not. Chunks of reused rows are left out: their identities were found in the index.
+// sealRange indexes the chunks from ≤ number < until, which are finished, and says so.
 func (db *DB) sealRange(ctx context.Context, batch, from, until int64) error {
+	if err := db.indexRange(ctx, batch, from, until); err != nil {
+		return err
+	}
+	return db.b.update(ctx, func(s session) error {
+		_, err := s.exec(ctx, `UPDATE recpie_batch SET sealed = $1 WHERE id = $2 AND sealed = $3`, until, batch, from)
+		return err
+	})
+}
+
+// indexRange indexes the finished chunks from ≤ number < until. The identities are read from the inputs, which are packed densely,
+// and not from the results, which are not. Chunks of reused rows are left out: their identities were found in the index.
+func (db *DB) indexRange(ctx context.Context, batch, from, until int64) error {
 	lo, hi := keyOf(batch, from), keyOf(batch, until)
 	var first, last int64
 	err := one(ctx, db.b.reader(), `SELECT COALESCE(MIN(first_row), 0), COALESCE(MAX(last_row), 0) FROM recpie_chunk WHERE key >= $1 AND key < $2`, []any{lo, hi}, &first, &last)
@@ -145,7 +178,7 @@ func (db *DB) sealRange(ctx context.Context, batch, from, until int64) error {
 		return err
 	}
 	var pairs [][2]int64
-	err = each(ctx, db.b.reader(), `SELECT i.data FROM recpie_input i JOIN recpie_chunk c ON c.key = i.key WHERE i.key >= $1 AND i.key < $2 AND c.state <> 3`, []any{lo, hi}, func(c cursor) error {
+	err = each(ctx, db.b.reader(), `SELECT i.data FROM recpie_input i JOIN recpie_chunk c ON c.key = i.key WHERE i.key >= $1 AND i.key < $2 AND c.state = 2`, []any{lo, hi}, func(c cursor) error {
 		var data []byte
 		if err := c.Scan(&data); err != nil {
 			return err
@@ -168,10 +201,7 @@ func (db *DB) sealRange(ctx context.Context, batch, from, until int64) error {
 		}
 		failpoint.Hit("queue-sealed")
 	}
-	return db.b.update(ctx, func(s session) error {
-		_, err := s.exec(ctx, `UPDATE recpie_batch SET sealed = $1 WHERE id = $2 AND sealed = $3`, until, batch, from)
-		return err
-	})
+	return nil
 }
 
 // indexPairs adds pairs to the index, leaving what is there.
