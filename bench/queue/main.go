@@ -199,7 +199,7 @@ func (s *settings) export(ctx context.Context, db *queue.DB, b queue.Batch) erro
 	defer os.RemoveAll(dir)
 	s.m.restart()
 	n := int64(0)
-	err = batchfile.WriteRows(filepath.Join(dir, "rows.jsonl"), batchfile.JSONL, func(put func(batchfile.Row) error) error {
+	err = batchfile.WriteRows(batchfile.Output{Path: filepath.Join(dir, "rows.jsonl"), Format: batchfile.JSONL}, func(put func(batchfile.Row) error) error {
 		for r, err := range db.Results(ctx, b) {
 			if err != nil {
 				return err
