@@ -42,7 +42,7 @@ test-sdk: setup ## the official SDK of the training API against our server
 test-vllm: setup ## a real vLLM on this CPU against our clients
 	@scripts/peers/vllm.sh
 
-test-vllm-scale: setup ## 20,000 rows with kills, 50 adapter versions, on a real vLLM
+test-vllm-scale: setup ## 20,000 rows with kills, 50 adapter versions, prefix caches, on real vLLM servers
 	@scripts/peers/vllm.sh scale
 
 nightly: build ## the long suites: real data sets, five seeds

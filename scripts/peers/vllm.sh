@@ -6,8 +6,8 @@
 #   scripts/peers/vllm.sh [llama|gpt2|batch|scale]...     (the first three when none is named)
 #   scripts/peers/vllm.sh serve MODEL PORT ARGUMENTS...   (the tests start servers of their own with it)
 #
-# scale: 20,000 rows with two kills of the server, 50 adapter versions under traffic: about 15 minutes on an idle
-# machine.
+# scale: 20,000 rows with two kills of the server, 50 adapter versions under traffic, and what of the prompts two servers' prefix
+# caches hold, by routing and layout: about 20 minutes and 8 GB of memory.
 #
 # RECPIE_CACHE  cache folder (default ${XDG_CACHE_HOME:-~/.cache}/recpie)
 # PYTHON        a Python 3.11 or 3.12
@@ -121,6 +121,7 @@ for family; do
   batch) tests Batch ;;
   scale)
     RECPIE_VLLM_ROWS=20000 RECPIE_VLLM_KILLS=2 tests Batch 40m
+    tests Prefix 20m
     llama 128
     RECPIE_VLLM_SWITCHES=50 tests LlamaSwitch 20m
     ;;
