@@ -53,6 +53,7 @@ func checkExample(t *testing.T, line string) {
 	t.Helper()
 	text, _, _ := strings.Cut(strings.TrimSpace(line), "   ") // what follows is said about it
 	text, _, _ = strings.Cut(text, " > ")
+	text, _, _ = strings.Cut(text, " | ")
 	if strings.Contains(text, "$(") || strings.HasPrefix(text, "export ") {
 		return
 	}

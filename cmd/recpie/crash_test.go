@@ -428,6 +428,16 @@ func compareTensors(t *testing.T, want, got string) {
 		t.Fatalf("%s holds %q, want %q", got, g.Names(), w.Names())
 	}
 	for _, name := range w.Names() {
+		if info, _ := w.Info(name); info.DType == safetensors.Int64 {
+			a, _, err := w.Int64s(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if b, _, err := g.Int64s(name); err != nil || !slices.Equal(a, b) {
+				t.Fatalf("%s: %s differs: %v", got, name, err)
+			}
+			continue
+		}
 		a, _, err := w.Float32(name)
 		if err != nil {
 			t.Fatal(err)
