@@ -77,7 +77,7 @@ func (b *batch) command(args ...string) *exec.Cmd {
 	return exec.CommandContext(b.t.Context(), need(b.t, "RECPIE_PEERS_BIN"), append(args, "-c", filepath.Join(b.dir, "recpie.yaml"))...)
 }
 
-// start begins the batch and returns how many rows are done, as they are stored, until the program ends.
+// start begins the batch and returns how many rows have ended, for good or ill, as they are stored, until the program ends.
 func (b *batch) start() <-chan int64 {
 	b.t.Helper()
 	b.cmd = b.command("explain", "--input", b.pairs, "--progress", "json", "-o", "json")
@@ -93,9 +93,9 @@ func (b *batch) start() <-chan int64 {
 	go func() {
 		defer close(done)
 		for s := bufio.NewScanner(io.TeeReader(lines, &b.errs)); s.Scan(); {
-			var p struct{ Done *int64 }
-			if json.Unmarshal(s.Bytes(), &p) == nil && p.Done != nil {
-				done <- *p.Done
+			var p struct{ Done, Dead *int64 }
+			if json.Unmarshal(s.Bytes(), &p) == nil && p.Done != nil && p.Dead != nil {
+				done <- *p.Done + *p.Dead
 			}
 		}
 	}()
@@ -167,7 +167,7 @@ func TestVLLMBatchServerKilled(t *testing.T) {
 	done := b.start()
 	killed := 0
 	var away, back time.Time // the server was killed, healthy again
-	before := int64(0)       // rows done when it was
+	before := int64(0)       // rows that had ended when it was
 	var silent time.Duration // the time without a server
 	for n := range done {
 		switch {
