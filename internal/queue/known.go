@@ -7,7 +7,7 @@ import (
 )
 
 // Known tells which rows have a result already that planning them would copy. It reads only: results that are not yet in the identity
-// index, because their range of chunks is not sealed, are looked up in the inputs.
+// index, because planning has not sealed them yet, are looked up in the inputs.
 func (db *DB) Known(ctx context.Context, rows []Input) ([]bool, error) {
 	const op = "look up known rows"
 	known := make([]bool, len(rows))
@@ -38,30 +38,18 @@ func (db *DB) Known(ctx context.Context, rows []Input) ([]bool, error) {
 	return known, nil
 }
 
-// unsealed marks what the finished chunks of a batch hold that planning would seal first.
+// unsealed marks what the finished chunks of a batch hold that planning would index first.
 func (db *DB) unsealed(ctx context.Context, batch int64, at map[[32]byte][]int, known []bool) error {
-	var from, next, until int64
-	lo, hi := span(batch)
-	if err := one(ctx, db.b.reader(), `SELECT sealed, next_chunk FROM recpie_batch WHERE id = $1`, []any{batch}, &from, &next); err != nil {
-		return err
-	}
-	err := one(ctx, db.b.reader(), `SELECT COALESCE((SELECT MIN(key) FROM recpie_chunk WHERE state < 2 AND key BETWEEN $1 AND $2), $3)`, []any{lo, hi, keyOf(batch, next)}, &until)
-	if err != nil || from >= numberOf(until) {
+	var from, next int64
+	err := one(ctx, db.b.reader(), `SELECT sealed, next_chunk FROM recpie_batch WHERE id = $1`, []any{batch}, &from, &next)
+	if err != nil || from >= next {
 		return err
 	}
 	hits := map[int64][]int{} // by key of the result
-	err = each(ctx, db.b.reader(), `SELECT data FROM recpie_input WHERE key >= $1 AND key < $2 ORDER BY key`, []any{keyOf(batch, from), until}, func(c cursor) error {
-		var data []byte
-		if err := c.Scan(&data); err != nil {
-			return err
+	err = db.finishedInputs(ctx, batch, from, next, func(r Input) {
+		if asked := at[r.Identity]; asked != nil {
+			hits[keyOf(batch, r.Row)] = asked
 		}
-		inputs, err := unpack(data)
-		for _, r := range inputs {
-			if asked := at[r.Identity]; asked != nil {
-				hits[keyOf(batch, r.Row)] = asked
-			}
-		}
-		return err
 	})
 	if err != nil || len(hits) == 0 {
 		return err

@@ -11,6 +11,7 @@ import (
 	"iter"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -225,6 +226,14 @@ func TestIdentitiesBehindAnOpenChunkAreReused(t *testing.T) {
 		}))
 		if !errors.Is(err, ErrCancelled) || others.Load() != 9 {
 			t.Fatalf("%d chunks, %v", others.Load(), err)
+		}
+		var asked []Input
+		for r := range inputs(160, "s") {
+			asked = append(asked, r)
+		}
+		known, err := db.Known(t.Context(), asked)
+		if n := len(known) - len(slices.DeleteFunc(known, func(k bool) bool { return k })); err != nil || n != 141 {
+			t.Errorf("%d rows are known before planning, %v: want 141", n, err)
 		}
 		second, err := db.Create(t.Context(), Spec{Name: "second", ChunkRows: 16})
 		if err != nil {

@@ -158,8 +158,24 @@ func (db *DB) sealRange(ctx context.Context, batch, from, until int64) error {
 	})
 }
 
-// indexRange indexes the finished chunks from ≤ number < until. The identities are read from the inputs, which are packed densely,
-// and not from the results, which are not. Chunks of reused rows are left out: their identities were found in the index.
+// finishedInputs reads the rows of the finished chunks from ≤ number < until: from the inputs, which are packed densely, and not from the
+// results, which are not. Chunks of reused rows are left out: their identities were found in the index.
+func (db *DB) finishedInputs(ctx context.Context, batch, from, until int64, row func(Input)) error {
+	return each(ctx, db.b.reader(), `SELECT i.data FROM recpie_input i JOIN recpie_chunk c ON c.key = i.key WHERE i.key >= $1 AND i.key < $2 AND c.state = 2`,
+		[]any{keyOf(batch, from), keyOf(batch, until)}, func(c cursor) error {
+			var data []byte
+			if err := c.Scan(&data); err != nil {
+				return err
+			}
+			rows, err := unpack(data)
+			for _, r := range rows {
+				row(r)
+			}
+			return err
+		})
+}
+
+// indexRange indexes the finished chunks from ≤ number < until.
 func (db *DB) indexRange(ctx context.Context, batch, from, until int64) error {
 	lo, hi := keyOf(batch, from), keyOf(batch, until)
 	var first, last int64
@@ -178,18 +194,10 @@ func (db *DB) indexRange(ctx context.Context, batch, from, until int64) error {
 		return err
 	}
 	var pairs [][2]int64
-	err = each(ctx, db.b.reader(), `SELECT i.data FROM recpie_input i JOIN recpie_chunk c ON c.key = i.key WHERE i.key >= $1 AND i.key < $2 AND c.state = 2`, []any{lo, hi}, func(c cursor) error {
-		var data []byte
-		if err := c.Scan(&data); err != nil {
-			return err
+	err = db.finishedInputs(ctx, batch, from, until, func(r Input) {
+		if key := keyOf(batch, r.Row); !dead[key] {
+			pairs = append(pairs, [2]int64{hashOf(r.Identity[:]), key})
 		}
-		rows, err := unpack(data)
-		for _, r := range rows {
-			if key := keyOf(batch, r.Row); !dead[key] {
-				pairs = append(pairs, [2]int64{hashOf(r.Identity[:]), key})
-			}
-		}
-		return err
 	})
 	if err != nil {
 		return err
