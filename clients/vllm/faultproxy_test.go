@@ -256,7 +256,11 @@ func TestServerStartedAgain(t *testing.T) {
 	ways := map[string]func() error{
 		"chat":       func() error { _, err := chat(vllm.Params{Model: "ad"})(t.Context(), c); return err },
 		"plain chat": func() error { _, err := chat(vllm.Params{Model: "ad", TextOnly: true})(t.Context(), c); return err },
-		"score":      func() error { _, err := c.Score(t.Context(), "ad", []int32{5, 6, 7}, 1); return err },
+		"forward": func() error {
+			_, _, err := c.Forward(t.Context(), "/v1/chat/completions", []byte(`{"model":"ad","messages":[{"role":"user","content":"x"}],"max_tokens":2}`))
+			return err
+		},
+		"score": func() error { _, err := c.Score(t.Context(), "ad", []int32{5, 6, 7}, 1); return err },
 	}
 	for name, ask := range ways {
 		if err := ask(); fault.ClassOf(err) != fault.Item || !vllm.IsUnknownModel(err) {

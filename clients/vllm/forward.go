@@ -1,11 +1,9 @@
 package vllm
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 
-	"recpie/clients/transport"
 	"recpie/internal/fault"
 	"recpie/internal/wire/openai"
 )
@@ -30,17 +28,7 @@ func (c *Client) Forward(ctx context.Context, path string, body []byte) (json.Ra
 		p.Logprobs = true
 	}
 	var raw json.RawMessage
-	var res *Result
-	err := c.send(ctx, op, path, body, func(r *transport.Reply) error {
-		a := generations.Get().(*generation)
-		defer a.free()
-		err := a.decode(r, p.N, path != "/v1/completions")
-		if err == nil {
-			res, err = a.result(&p)
-		}
-		raw = bytes.Clone(r.Body) // the reply's own bytes are only lent
-		return err
-	})
+	res, err := c.ask(ctx, op, path, body, &p, path != "/v1/completions", &raw)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -1,7 +1,9 @@
 package vllm
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"net/http"
 
 	"recpie/clients/transport"
@@ -40,7 +42,7 @@ func (c *Client) Chat(ctx context.Context, req ChatRequest) (*Result, error) {
 		return nil, fault.New(fault.Item, op, err)
 	}
 	return c.generate("/v1/chat/completions", body, req.Params, func() (*Result, error) {
-		return c.ask(ctx, op, "/v1/chat/completions", body, &req.Params, true)
+		return c.ask(ctx, op, "/v1/chat/completions", body, &req.Params, true, nil)
 	})
 }
 
@@ -78,12 +80,12 @@ func (c *Client) Complete(ctx context.Context, req CompletionRequest) (*Result, 
 		return nil, fault.New(fault.Item, op, err)
 	}
 	return c.generate("/v1/completions", body, req.Params, func() (*Result, error) {
-		return c.ask(ctx, op, "/v1/completions", body, &req.Params, false)
+		return c.ask(ctx, op, "/v1/completions", body, &req.Params, false, nil)
 	})
 }
 
-// ask sends a request for generation and checks its answer.
-func (c *Client) ask(ctx context.Context, op, path string, body []byte, p *Params, chat bool) (*Result, error) {
+// ask sends a request for generation and checks its answer, of which it keeps the bytes in raw unless that is nil.
+func (c *Client) ask(ctx context.Context, op, path string, body []byte, p *Params, chat bool, raw *json.RawMessage) (*Result, error) {
 	var res *Result
 	err := c.send(ctx, op, path, body, func(r *transport.Reply) error {
 		a := generations.Get().(*generation)
@@ -91,6 +93,9 @@ func (c *Client) ask(ctx context.Context, op, path string, body []byte, p *Param
 		err := a.decode(r, p.N, chat)
 		if err == nil {
 			res, err = a.result(p)
+		}
+		if raw != nil {
+			*raw = bytes.Clone(r.Body) // which is lent
 		}
 		return err
 	})
