@@ -4,7 +4,6 @@
 package main
 
 import (
-	"bufio"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -15,6 +14,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"recpie/bench/child"
 )
 
 func main() {
@@ -71,7 +72,7 @@ func compare(w io.Writer, python, script string, turns int, seconds float64, con
 	if err != nil {
 		return err
 	}
-	url, stop, err := startServer(self)
+	url, stop, err := child.Serve("-serve")
 	if err != nil {
 		return err
 	}
@@ -121,29 +122,6 @@ func turn(program string, args []string) (result, error) {
 		return result{}, fmt.Errorf("it answered %q: %w", out, err)
 	}
 	return r, nil
-}
-
-// startServer starts the server's process and returns its address.
-func startServer(self string) (url string, stop func(), err error) {
-	cmd := exec.Command(self, "-serve")
-	cmd.Stderr = os.Stderr
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		return "", nil, err
-	}
-	if err := cmd.Start(); err != nil {
-		return "", nil, err
-	}
-	stop = func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	}
-	line, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil {
-		stop()
-		return "", nil, fmt.Errorf("the server did not start: %w", err)
-	}
-	return strings.TrimSpace(line), stop, nil
 }
 
 // cpuTime is the time that all threads of this process have computed.

@@ -22,6 +22,7 @@ import (
 	"sync"
 	"syscall"
 
+	"recpie/bench/child"
 	"recpie/internal/batchfile"
 	"recpie/internal/queue"
 )
@@ -82,7 +83,7 @@ func (s *settings) run(ctx context.Context) error {
 		return err
 	}
 	if s.server {
-		url, stop, err := startServer(self)
+		url, stop, err := child.Serve("-part", "serve")
 		if err != nil {
 			return err
 		}

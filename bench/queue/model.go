@@ -1,14 +1,11 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"os"
-	"os/exec"
 	"strings"
 
 	"golang.org/x/sync/errgroup"
@@ -88,27 +85,4 @@ func serve(w io.Writer) error {
 	}
 	fmt.Fprintf(w, "http://%s\n", l.Addr())
 	return http.Serve(l, fakefleet.New(fakefleet.Config{}))
-}
-
-// startServer starts the server's process and returns its address.
-func startServer(self string) (url string, stop func(), err error) {
-	cmd := exec.Command(self, "-part", "serve")
-	cmd.Stderr = os.Stderr
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		return "", nil, err
-	}
-	if err := cmd.Start(); err != nil {
-		return "", nil, err
-	}
-	stop = func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	}
-	line, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil {
-		stop()
-		return "", nil, fmt.Errorf("the server did not start: %w", err)
-	}
-	return strings.TrimSpace(line), stop, nil
 }

@@ -254,7 +254,9 @@ func work(t *testing.T, s *scene, env []string, db, batch string) string {
 		time.Sleep(100 * time.Millisecond) // a child process: there is no clock to fake
 	}
 	_ = cmd.Process.Signal(syscall.SIGTERM)
-	_ = cmd.Wait()
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("a stopped worker ends with %v\n%s", err, &log)
+	}
 	if c["state"] != "done" || c["done"].(float64)+c["dead"].(float64) != c["rows"] {
 		t.Fatalf("%v\n%s", c, &log)
 	}

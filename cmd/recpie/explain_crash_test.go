@@ -2,10 +2,8 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"math/rand/v2"
-	"net/url"
 	"os"
 	"slices"
 	"strings"
@@ -13,9 +11,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"recpie/internal/faultproxy/fakefleet"
+	"recpie/internal/pgtest"
 	"recpie/internal/queue"
 )
 
@@ -172,40 +169,10 @@ func TestExplainKilledAtRandomMoments(t *testing.T) {
 	}
 }
 
-// freshPostgres makes an empty database on the server that RECPIE_TEST_POSTGRES names. scripts/peers/postgres.sh starts one.
-func freshPostgres(t *testing.T) string {
-	t.Helper()
-	dsn := os.Getenv("RECPIE_TEST_POSTGRES")
-	if dsn == "" {
-		t.Skip("set RECPIE_TEST_POSTGRES, or run scripts/peers/postgres.sh")
-	}
-	name := fmt.Sprint("explain_", time.Now().UnixNano())
-	admin := func(sql string) {
-		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-		defer cancel()
-		c, err := pgx.Connect(ctx, dsn)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close(ctx)
-		if _, err := c.Exec(ctx, sql); err != nil {
-			t.Fatal(err)
-		}
-	}
-	admin("CREATE DATABASE " + name)
-	t.Cleanup(func() { admin("DROP DATABASE " + name + " WITH (FORCE)") })
-	u, err := url.Parse(dsn)
-	if err != nil {
-		t.Fatal(err)
-	}
-	u.Path = "/" + name
-	return u.String()
-}
-
 // A batch is planned into PostgreSQL; of two workers one is killed; the other ends the batch, and a machine that knows nothing but the
 // database exports it.
 func TestKilledWorkerOnPostgres(t *testing.T) {
-	dsn := freshPostgres(t)
+	dsn := pgtest.Fresh(t)
 	for _, name := range []string{"pairs", "requests"} {
 		t.Run(name, func(t *testing.T) {
 			c := unbrokenBatch(t, pairsAndRequests(t)[name])

@@ -197,29 +197,8 @@ func TestWorker(t *testing.T) {
 	if err := os.Rename(s.path("there.db"), other.path("there.db")); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
-	defer cancel()
-	cmd := child(ctx, other.dir, append(other.env, "MY_KEY=5ecret-of-the-servers"), "worker", "--db", "there.db")
-	var log bytes.Buffer
-	cmd.Stderr = &log
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	var c map[string]any
-	for ctx.Err() == nil {
-		if c = counts(t, must(t, other.dir, other.env, "explain", "status", "--db", "there.db", "--name", "there", "-o", "json")); c["state"] != "running" {
-			break
-		}
-		time.Sleep(100 * time.Millisecond)
-	}
-	_ = cmd.Process.Signal(syscall.SIGTERM)
-	if err := cmd.Wait(); err != nil {
-		t.Errorf("a stopped worker ends with %v\n%s", err, &log)
-	}
-	if c["state"] != "done" || c["done"].(float64)+c["dead"].(float64) != c["rows"] {
-		t.Fatalf("%v\n%s", c, &log)
-	}
-	if strings.Contains(log.String(), "5ecret") {
+	log := work(t, other, []string{"MY_KEY=5ecret-of-the-servers"}, "there.db", "there")
+	if strings.Contains(log, "5ecret") {
 		t.Error("the log holds the key")
 	}
 	// back where it was planned: nothing is left to do, and the rows are those of the batch that was worked on here

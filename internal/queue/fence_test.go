@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"recpie/internal/pgtest"
 )
 
 // twice makes chunks run again while they run: the first call for a chunk copies its job, as a wrong repair would, or sets it back,
@@ -164,7 +166,7 @@ func dieOnce(t testing.TB, dsn, mutation, name, place string, limit time.Duratio
 
 // A worker that dies with chunks in its hands is replaced within five seconds by one that lives.
 func TestDeadWorkersChunksAreTakenOver(t *testing.T) {
-	dsn := freshPostgres(t)
+	dsn := pgtest.Fresh(t)
 	c := childConfig{DSN: dsn, Batch: "b", Rows: 320, Chunk: trialChunk, Workers: 4, Plans: true, Delay: time.Hour, Asked: filepath.Join(t.TempDir(), "asked")}
 	p := startChild(t.Context(), c, "")
 	db := open(t, dsn)
@@ -221,7 +223,7 @@ func TestDeadWorkersChunksAreTakenOver(t *testing.T) {
 
 // A process that loses its lock stops its chunks, comes back under another name and ends the batch.
 func TestLostConnectionIsSurvived(t *testing.T) {
-	db := open(t, freshPostgres(t))
+	db := open(t, pgtest.Fresh(t))
 	b := plan(t, db, Spec{Name: "b", ChunkRows: 16}, 1600, "s")
 	var once sync.Once
 	err := work(t, db, b, handlerFunc(func(ctx context.Context, b Batch, rows []Input) ([]Result, error) {

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"recpie/internal/fault"
+	"recpie/internal/pgtest"
 )
 
 // Workers killed at whatever moment, and the database server with them: every row ends exactly once, and the export is that of an
@@ -564,7 +565,7 @@ func TestManyKillsPostgres(t *testing.T) {
 	kills := 45 * long(t)
 	for _, processes := range []int{1, 3} {
 		t.Run(fmt.Sprint(processes, " processes"), func(t *testing.T) {
-			trial{dsn: freshPostgres(t), processes: processes, workers: 3, rows: longRows, kills: kills, seed: uint64(processes)}.check(t)
+			trial{dsn: pgtest.Fresh(t), processes: processes, workers: 3, rows: longRows, kills: kills, seed: uint64(processes)}.check(t)
 		})
 	}
 }
@@ -574,5 +575,5 @@ func TestPostgresItselfIsKilled(t *testing.T) {
 	if os.Getenv("RECPIE_TEST_POSTGRES_CRASH") == "" {
 		t.Skip("set RECPIE_TEST_POSTGRES_CRASH, or run scripts/peers/postgres.sh")
 	}
-	trial{dsn: freshPostgres(t), processes: 3, workers: 3, rows: longRows, kills: kills, crash: true, seed: 9}.check(t)
+	trial{dsn: pgtest.Fresh(t), processes: 3, workers: 3, rows: longRows, kills: kills, crash: true, seed: 9}.check(t)
 }

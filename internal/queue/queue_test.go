@@ -20,6 +20,7 @@ import (
 	"go.uber.org/goleak"
 
 	"recpie/internal/fault"
+	"recpie/internal/pgtest"
 )
 
 func TestMain(m *testing.M) {
@@ -84,7 +85,7 @@ func open(t testing.TB, dsn string) *DB {
 // backends runs a test on a fresh database of each kind that is here.
 func backends(t *testing.T, test func(t *testing.T, dsn string)) {
 	t.Run("sqlite", func(t *testing.T) { test(t, filepath.Join(t.TempDir(), "queue.db")) })
-	t.Run("postgres", func(t *testing.T) { test(t, freshPostgres(t)) })
+	t.Run("postgres", func(t *testing.T) { test(t, pgtest.Fresh(t)) })
 }
 
 // plan makes a batch of n rows that is ready to run.

@@ -1,10 +1,11 @@
-package queue
+// Package pgtest gives tests databases of their own on a real PostgreSQL server.
+package pgtest
 
 import (
 	"context"
+	"fmt"
 	"net/url"
 	"os"
-	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -14,14 +15,15 @@ import (
 
 var databases atomic.Int64
 
-// freshPostgres makes an empty database on the server that RECPIE_TEST_POSTGRES names. scripts/peers/postgres.sh starts one.
-func freshPostgres(t testing.TB) string {
+// Fresh makes an empty database on the server that RECPIE_TEST_POSTGRES names, and returns its address; without one the test is skipped.
+// The database goes when the test ends. scripts/peers/postgres.sh starts a server.
+func Fresh(t testing.TB) string {
 	t.Helper()
 	dsn := os.Getenv("RECPIE_TEST_POSTGRES")
 	if dsn == "" {
 		t.Skip("set RECPIE_TEST_POSTGRES, or run scripts/peers/postgres.sh")
 	}
-	name := "queue_" + time.Now().Format("150405") + "_" + strings.ReplaceAll(time.Duration(databases.Add(1)).String(), "ns", "")
+	name := fmt.Sprintf("test_%d_%d", time.Now().UnixNano(), databases.Add(1))
 	admin := func(sql string) {
 		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 		defer cancel()
