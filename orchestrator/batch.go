@@ -77,30 +77,37 @@ func OfUser(row queue.Input, user string) bool {
 	return ok && id == user
 }
 
-// Do answers a chunk of rows, all at once: the pool of servers limits what is in flight.
+// Do answers a chunk of rows.
 func (b *Batch) Do(ctx context.Context, _ queue.Batch, rows []queue.Input) ([]queue.Result, error) {
+	return atOnce(ctx, rows, func(ctx context.Context, row queue.Input) (queue.Result, error) {
+		ask, _, ok := decodeAsk(row.Data)
+		if !ok || int(ask.Record) >= len(b.Work.Data.Records) {
+			return queue.Result{}, fault.Newf(fault.Fatal, "explain", "row %d names no record of the data", row.Row)
+		}
+		q, err := b.question(ask.Record, ask.Polarity, b.Author)
+		if err != nil {
+			return queue.Result{}, err
+		}
+		if q.identity != row.Identity {
+			return queue.Result{}, fault.WithHint(fault.Newf(fault.Fatal, "explain", "row %d has another prompt here than where it was planned", row.Row),
+				"this worker's program or data differ from the planner's: use the same version everywhere")
+		}
+		a, err := b.answer(ctx, q)
+		if err != nil {
+			return queue.Result{}, fmt.Errorf("row %d: %w", row.Row, err)
+		}
+		return queue.Result{Row: row.Row, Text: a.text, Raw: a.raw, Reason: a.reason, Tokens: a.tokens}, nil
+	})
+}
+
+// atOnce answers the rows of a chunk, all at once: the pool of servers limits what is in flight.
+func atOnce(ctx context.Context, rows []queue.Input, answer func(context.Context, queue.Input) (queue.Result, error)) ([]queue.Result, error) {
 	out := make([]queue.Result, len(rows))
 	g, gctx := errgroup.WithContext(ctx)
 	for i, row := range rows {
-		g.Go(func() error {
-			ask, _, ok := decodeAsk(row.Data)
-			if !ok || int(ask.Record) >= len(b.Work.Data.Records) {
-				return fault.Newf(fault.Fatal, "explain", "row %d names no record of the data", row.Row)
-			}
-			q, err := b.question(ask.Record, ask.Polarity, b.Author)
-			if err != nil {
-				return err
-			}
-			if q.identity != row.Identity {
-				return fault.WithHint(fault.Newf(fault.Fatal, "explain", "row %d has another prompt here than where it was planned", row.Row),
-					"this worker's program or data differ from the planner's: use the same version everywhere")
-			}
-			a, err := b.answer(gctx, q)
-			if err != nil {
-				return fmt.Errorf("row %d: %w", row.Row, err)
-			}
-			out[i] = queue.Result{Row: row.Row, Text: a.text, Raw: a.raw, Reason: a.reason, Tokens: a.tokens}
-			return nil
+		g.Go(func() (err error) {
+			out[i], err = answer(gctx, row)
+			return err
 		})
 	}
 	if err := g.Wait(); err != nil {

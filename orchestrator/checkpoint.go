@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"recpie/internal/durable"
@@ -62,28 +61,31 @@ func sweepCheckpoints(dir string) error {
 	return nil
 }
 
-// LatestCheckpoint returns the last whole checkpoint below dir, nil when there is none.
-func LatestCheckpoint(dir string) (*Checkpoint, error) {
-	entries, err := os.ReadDir(dir)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
+// checkpoints lists the folders of whole checkpoints below dir, the oldest first.
+func checkpoints(dir string) (names []string, err error) {
+	entries, err := os.ReadDir(dir) // by name, which holds the step
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fault.New(fault.Fatal, "checkpoint", err)
 	}
-	var names []string
 	for _, e := range entries {
 		if strings.HasPrefix(e.Name(), "step-") {
 			names = append(names, e.Name())
 		}
 	}
-	if len(names) == 0 {
-		return nil, nil
-	}
-	return loadCheckpoint(filepath.Join(dir, slices.Max(names)))
+	return names, nil
 }
 
-func loadCheckpoint(dir string) (*Checkpoint, error) {
+// LatestCheckpoint returns the last whole checkpoint below dir, nil when there is none.
+func LatestCheckpoint(dir string) (*Checkpoint, error) {
+	names, err := checkpoints(dir)
+	if err != nil || len(names) == 0 {
+		return nil, err
+	}
+	return loadCheckpoint(filepath.Join(dir, names[len(names)-1]))
+}
+
+// readCheckpoint reads a checkpoint without its tensors.
+func readCheckpoint(dir string) (*Checkpoint, error) {
 	b, err := os.ReadFile(filepath.Join(dir, "manifest.json"))
 	if err != nil {
 		return nil, fault.New(fault.Fatal, "checkpoint", err)
@@ -91,6 +93,14 @@ func loadCheckpoint(dir string) (*Checkpoint, error) {
 	c := &Checkpoint{}
 	if err := json.Unmarshal(b, c); err != nil {
 		return nil, fault.Newf(fault.Fatal, "checkpoint", "%s: %w", dir, err)
+	}
+	return c, nil
+}
+
+func loadCheckpoint(dir string) (*Checkpoint, error) {
+	c, err := readCheckpoint(dir)
+	if err != nil {
+		return nil, err
 	}
 	f, err := safetensors.Open(filepath.Join(dir, "projection.safetensors"))
 	if err != nil {

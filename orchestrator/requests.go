@@ -11,8 +11,6 @@ import (
 	"iter"
 	"strings"
 
-	"golang.org/x/sync/errgroup"
-
 	"recpie/clients/pool"
 	"recpie/clients/vllm"
 	"recpie/internal/fault"
@@ -52,13 +50,13 @@ func (f Fleet) Forward(ctx context.Context, c Call) (answer json.RawMessage, res
 	return answer, res, err
 }
 
-// usualAnswer is what an answer is taken to cost against a cap on tokens when its request sets no bound.
-const usualAnswer = 256
+// UsualAnswer is how many tokens an answer is taken to have when its request sets no bound.
+const UsualAnswer = 256
 
 func (c Call) longest() int {
 	var s openai.Sampling
 	_ = json.Unmarshal(c.Body, &s) // a slip costs precision of a cap only
-	n, most := 1, usualAnswer
+	n, most := 1, UsualAnswer
 	if s.N != nil {
 		n = *s.N
 	}
@@ -121,37 +119,27 @@ type Refusal struct {
 	Error  openai.ErrorInfo `json:"error"`
 }
 
-// Do answers a chunk of rows, all at once: the pool of servers limits what is in flight.
+// Do answers a chunk of rows.
 func (b *Requests) Do(ctx context.Context, _ queue.Batch, rows []queue.Input) ([]queue.Result, error) {
-	out := make([]queue.Result, len(rows))
-	g, gctx := errgroup.WithContext(ctx)
-	for i, row := range rows {
+	return atOnce(ctx, rows, func(ctx context.Context, row queue.Input) (queue.Result, error) {
 		ask, _, ok := decodeAsk(row.Data)
 		if !ok {
-			return nil, fault.Newf(fault.Fatal, "request", "row %d names no request", row.Row)
+			return queue.Result{}, fault.Newf(fault.Fatal, "request", "row %d names no request", row.Row)
 		}
 		c, err := b.Calls(int64(ask.Record))
 		if err != nil {
-			return nil, err
+			return queue.Result{}, err
 		}
 		if b.identity(c) != row.Identity {
-			return nil, fault.WithHint(fault.Newf(fault.Fatal, "request", "row %d is another request here than where it was planned", row.Row),
+			return queue.Result{}, fault.WithHint(fault.Newf(fault.Fatal, "request", "row %d is another request here than where it was planned", row.Row),
 				"this worker's program differs from the planner's: use the same version everywhere")
 		}
-		g.Go(func() (err error) {
-			if out[i], err = b.answer(gctx, row, c); err != nil {
-				err = fmt.Errorf("row %d: %w", row.Row, err)
-			}
-			return err
-		})
-	}
-	if err := g.Wait(); err != nil {
-		if ctx.Err() != nil {
-			return nil, context.Cause(ctx)
+		out, err := b.answer(ctx, row, c)
+		if err != nil {
+			err = fmt.Errorf("row %d: %w", row.Row, err)
 		}
-		return nil, err
-	}
-	return out, nil
+		return out, err
+	})
 }
 
 func (b *Requests) answer(ctx context.Context, row queue.Input, c Call) (queue.Result, error) {

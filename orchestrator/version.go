@@ -1,12 +1,8 @@
 package orchestrator
 
 import (
-	"encoding/json"
-	"errors"
-	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"recpie/adapters"
 	"recpie/internal/fault"
@@ -50,21 +46,15 @@ func VersionAuthor(base Author, v *adapters.Version, soft bool, users []string) 
 
 // VersionAfter returns the name of the version that a run's round ended with. Round 0 means the last round that has one.
 func VersionAfter(run string, round int) (string, error) {
-	entries, err := os.ReadDir(filepath.Join(run, "checkpoints"))
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return "", fault.New(fault.Fatal, "version", err)
+	dir := filepath.Join(run, "checkpoints")
+	names, err := checkpoints(dir)
+	if err != nil {
+		return "", err
 	}
-	for _, e := range slices.Backward(entries) { // by name, which holds the step
-		if !strings.HasPrefix(e.Name(), "step-") {
-			continue
-		}
-		b, err := os.ReadFile(filepath.Join(run, "checkpoints", e.Name(), "manifest.json"))
+	for _, name := range slices.Backward(names) {
+		c, err := readCheckpoint(filepath.Join(dir, name))
 		if err != nil {
-			return "", fault.New(fault.Fatal, "version", err)
-		}
-		var c Checkpoint
-		if err := json.Unmarshal(b, &c); err != nil {
-			return "", fault.Newf(fault.Fatal, "version", "%s: %w", e.Name(), err)
+			return "", err
 		}
 		if round == 0 || c.Round == round {
 			return c.Version, nil

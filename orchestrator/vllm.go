@@ -3,6 +3,7 @@ package orchestrator
 import (
 	"context"
 
+	"recpie/clients/pool"
 	"recpie/clients/vllm"
 	"recpie/internal/fault"
 )
@@ -11,6 +12,12 @@ import (
 type VLLM struct {
 	Client *vllm.Client
 	Guard  *Guard // puts a version back that the server has forgotten; nil: none
+}
+
+// Load is how busy the server says it is, for the pool.
+func (s VLLM) Load(ctx context.Context) (pool.Load, error) {
+	m, err := s.Client.Metrics(ctx)
+	return pool.Load{Waiting: m.Waiting, Running: m.Running, KV: m.KVUsage}, err
 }
 
 // Generate implements Generator.

@@ -66,10 +66,7 @@ func (l *learned) open(show *progress.Reporter) (*adapters.Version, error) {
 	if err != nil || name == "" {
 		return nil, err
 	}
-	dir := run.Publish.LocalDir
-	if dir == "" {
-		dir = filepath.Join(l.from, "adapters")
-	}
+	dir := versionsDir(run, l.from)
 	if !exists(filepath.Join(dir, name)) {
 		return nil, &usageError{fault.WithHint(fault.Newf(fault.Fatal, "version", "%s has no version %q", l.from, name), "its versions are the folders in "+dir)}
 	}
@@ -201,15 +198,9 @@ func (t *task) fetchVersion(ctx context.Context, db *queue.DB, j job, own string
 	if j.PolicyName != filepath.Base(j.PolicyName) {
 		return "", fault.Newf(fault.Fatal, "version", "%q is no name of a version", j.PolicyName)
 	}
-	dir := filepath.Join(cache, "batches", "version-"+j.Policy[:min(len(j.Policy), 16)], j.PolicyName)
-	if !exists(dir) {
-		r, err := db.Blob(ctx, j.Policy)
-		if err == nil {
-			err = orchestrator.UnpackData(r, dir)
-		}
-		if err != nil && !exists(dir) { // another worker of this machine may have been first
-			return "", err
-		}
+	dir := filepath.Join(blobPath(cache, "version", j.Policy), j.PolicyName)
+	if err := unpack(ctx, db, j.Policy, dir); err != nil {
+		return "", err
 	}
 	if t.version, err = adapters.OpenVersion(dir); err != nil {
 		return "", err

@@ -132,7 +132,7 @@ func (a *asked) write(w io.Writer, ds *dataset.Dataset) error {
 			User     string `json:"user_id"`
 		}{ID: id, Item: ds.Items[ds.Records[r].Item].ID, User: ds.Users[ds.Records[r].User]}
 		if a.pols != nil && a.pols[i] != batchfile.Both {
-			line.Polarity = [2]string{"positive", "negative"}[a.pols[i]]
+			line.Polarity = prompts.Polarity(a.pols[i]).String()
 		}
 		if err := e.Encode(line); err != nil {
 			return fault.New(fault.Fatal, "input", err)

@@ -161,11 +161,8 @@ func (b *backend) dialVLLM(ctx context.Context, c *config.Config, e config.Endpo
 	}
 	guard := &orchestrator.Guard{}
 	b.admin, b.urls, b.guards = append(b.admin, admin), append(b.urls, e.URL), append(b.guards, guard)
-	ep.Client, ep.Probe = orchestrator.VLLM{Client: cl, Guard: guard}, cl.Health
-	ep.Load = func(ctx context.Context) (pool.Load, error) {
-		m, err := cl.Metrics(ctx)
-		return pool.Load{Waiting: m.Waiting, Running: m.Running, KV: m.KVUsage}, err
-	}
+	server := orchestrator.VLLM{Client: cl, Guard: guard}
+	ep.Client, ep.Probe, ep.Load = server, cl.Health, server.Load
 	return nil
 }
 

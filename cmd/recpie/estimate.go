@@ -14,6 +14,7 @@ import (
 
 	"recpie/internal/progress"
 	"recpie/internal/queue"
+	"recpie/orchestrator"
 )
 
 // A dry run renders every prompt of a small batch, and a sample of a large one.
@@ -78,11 +79,7 @@ func (a *app) estimate(cmd *cobra.Command, f *explaining, t *task, show *progres
 }
 
 func (f *explaining) foresee(ctx context.Context, t *task, show *progress.Reporter) (*estimate, error) {
-	local := t.c.Publish.LocalDir
-	if local == "" {
-		local = filepath.Join(t.c.Run, "adapters")
-	}
-	count, by, err := t.imagine(local)
+	count, by, err := t.imagine(versionsDir(t.c, t.c.Run))
 	if err != nil {
 		return nil, err
 	}
@@ -210,15 +207,12 @@ func amount(x float64) string {
 
 // estimateRequests is estimate for requests, which are there as they will be sent.
 func (a *app) estimateRequests(cmd *cobra.Command, r *requests) error {
-	answers := r.answerTokens + r.unbounded*int64(usualAnswer)
-	sum := map[string]any{"rows": r.rows(), "requests": r.rows(), "prompt_tokens": r.letters / 4, "answer_tokens": answers, "without_max_tokens": r.unbounded, "disk_bytes": 2*r.letters + 4*answers}
+	answers := r.answerTokens + r.unbounded*orchestrator.UsualAnswer
+	sum := map[string]any{"rows": r.rows(), "requests": r.rows(), "prompt_tokens": r.letters / letters, "answer_tokens": answers, "without_max_tokens": r.unbounded, "disk_bytes": 2*r.letters + 4*answers}
 	return a.print(cmd.OutOrStdout(), sum, func(w io.Writer) {
 		fmt.Fprintf(w, "%d requests\n", r.rows())
-		fmt.Fprintf(w, "prompts  about %.2f million tokens\n", float64(r.letters)/4e6)
-		fmt.Fprintf(w, "answers  about %.2f million tokens, if each is as long as its request allows; %d set no max_tokens and are taken to have %d\n", float64(answers)/1e6, r.unbounded, usualAnswer)
+		fmt.Fprintf(w, "prompts  about %.2f million tokens\n", float64(r.letters)/letters/1e6)
+		fmt.Fprintf(w, "answers  about %.2f million tokens, if each is as long as its request allows; %d set no max_tokens and are taken to have %d\n", float64(answers)/1e6, r.unbounded, orchestrator.UsualAnswer)
 		fmt.Fprintln(w, "time     'recpie doctor --probe' tells what the servers answer per second")
 	})
 }
-
-// usualAnswer is the length of an answer that nothing bounds, in tokens.
-const usualAnswer = 256

@@ -146,11 +146,7 @@ func (a *app) explain(cmd *cobra.Command, f explaining) error {
 	if f.dryRun {
 		return a.estimate(cmd, &f, t, show)
 	}
-	local := c.Publish.LocalDir
-	if local == "" {
-		local = dir.Path("adapters")
-	}
-	if err := t.connect(ctx, dir.Path("lm"), local, show); err != nil {
+	if err := t.connect(ctx, dir.Path("lm"), versionsDir(c, dir.Path()), show); err != nil {
 		return err
 	}
 	url, name, err := f.where(c)

@@ -243,7 +243,7 @@ func (t *task) sentenceAnswer(r queue.Result) (batchfile.Answer, error) {
 	if s.ID == "" {
 		s.ID = s.User + "/" + s.Item
 	}
-	a := batchfile.Answer{ID: lineID(r.Row), CustomID: s.ID + "/" + [2]string{"positive", "negative"}[s.Polarity]}
+	a := batchfile.Answer{ID: lineID(r.Row), CustomID: s.ID + "/" + prompts.Polarity(s.Polarity).String()}
 	if s.Reason != "" {
 		a.Code, a.Message = noSentence, s.Reason
 		return a, nil

@@ -236,8 +236,13 @@ func (t *task) read(ctx context.Context, load func() (*dataset.Dataset, error), 
 func (t *task) connect(ctx context.Context, state, local string, show *progress.Reporter) (err error) {
 	t.c.Training.Frozen = true
 	if t.reqs != nil {
-		if err := t.mayForward(ctx); err != nil {
+		if err := t.mayForward(); err != nil {
 			return err
+		}
+		if len(t.c.Inference.Endpoints) == 0 {
+			if err := t.forWarmup(ctx); err != nil {
+				return err
+			}
 		}
 	}
 	if err := t.locate(local); err != nil {
@@ -262,16 +267,18 @@ func (t *task) connect(ctx context.Context, state, local string, show *progress.
 	return t.adopt(ctx, newcomers, show)
 }
 
-// mayForward refuses servers that cannot take requests as they are written. The embedded one is warmed up on data.
-func (t *task) mayForward(ctx context.Context) error {
+// mayForward refuses servers that cannot take requests as they are written.
+func (t *task) mayForward() error {
 	for _, e := range t.c.Inference.Endpoints {
 		if e.Kind == "tgi" {
 			return &usageError{fault.WithHint(fault.Newf(fault.Fatal, "input", "%s is a TGI, which does not take the requests of a batch file as they are written", e.URL), "name servers with OpenAI's API in inference.endpoints, as vLLM")}
 		}
 	}
-	if len(t.c.Inference.Endpoints) > 0 || t.w != nil {
-		return nil
-	}
+	return nil
+}
+
+// forWarmup loads the data that the embedded server is warmed up on, which requests themselves do not need.
+func (t *task) forWarmup(ctx context.Context) error {
 	dir, err := dataPath(t.c.Data.Path)
 	if err != nil {
 		return err
@@ -395,22 +402,12 @@ func restore(ctx context.Context, db *queue.DB, b queue.Batch) (*task, job, erro
 		return nil, j, err
 	}
 	folder := func() (string, error) {
-		dir := filepath.Join(cache, "batches", "data-"+j.Data[:min(len(j.Data), 16)])
-		if exists(dir) {
-			return dir, nil
-		}
-		r, err := db.Blob(ctx, j.Data)
-		if err == nil {
-			err = orchestrator.UnpackData(r, dir)
-		}
-		if err != nil && exists(dir) { // another worker of this machine was first
-			err = nil
-		}
-		return dir, err
+		dir := blobPath(cache, "data", j.Data)
+		return dir, unpack(ctx, db, j.Data, dir)
 	}
 	var in source
 	if j.Lines != "" {
-		in.path = filepath.Join(cache, "batches", "lines-"+j.Lines[:min(len(j.Lines), 16)]+".jsonl")
+		in.path = blobPath(cache, "lines", j.Lines) + ".jsonl"
 		if _, err := os.Stat(in.path); errors.Is(err, fs.ErrNotExist) {
 			r, err := db.Blob(ctx, j.Lines)
 			if err != nil {
@@ -427,6 +424,26 @@ func restore(ctx context.Context, db *queue.DB, b queue.Batch) (*task, job, erro
 	}
 	t.model = j.Model
 	return t, j, nil
+}
+
+// blobPath is where a blob of a batch lies on this machine.
+func blobPath(cache, kind, sha string) string {
+	return filepath.Join(cache, "batches", kind+"-"+sha[:min(len(sha), 16)])
+}
+
+// unpack brings a blob of files out of the database, unless it is there.
+func unpack(ctx context.Context, db *queue.DB, sha, dir string) error {
+	if exists(dir) {
+		return nil
+	}
+	r, err := db.Blob(ctx, sha)
+	if err == nil {
+		err = orchestrator.UnpackData(r, dir)
+	}
+	if err != nil && exists(dir) { // another worker of this machine was first
+		return nil
+	}
+	return err
 }
 
 // dsn is the database of batches: that of the environment, or a file.

@@ -14,10 +14,7 @@ import (
 
 // loop wires the whole loop and runs it.
 func (a *app) loop(ctx context.Context, c *config.Config, dir *orchestrator.RunDir, w *orchestrator.Workspace, lab *orchestrator.Lab, show *progress.Reporter) (*evaluate.Report, error) {
-	root := c.Publish.LocalDir
-	if root == "" {
-		root = dir.Path("adapters")
-	}
+	root := versionsDir(c, dir.Path())
 	if text := leaving(ctx, c, c.Inference.SoftPrompts && !c.Training.Frozen && c.Policy.Rounds > 0, nil); text != "" {
 		show.Printf("%s", text)
 	}

@@ -101,3 +101,11 @@ func loadRun(ctx context.Context, path string) (*orchestrator.Trained, error) {
 	}
 	return t, t.Load(ctx)
 }
+
+// versionsDir is the folder of versions of the policy: the one that servers share, or that of the run.
+func versionsDir(c *config.Config, run string) string {
+	if c.Publish.LocalDir != "" {
+		return c.Publish.LocalDir
+	}
+	return filepath.Join(run, "adapters")
+}

@@ -202,11 +202,8 @@ func (f *explaining) probe(ctx context.Context, t *task, ask []orchestrator.Ask,
 		return p, fault.New(fault.Fatal, "probe", err)
 	}
 	defer os.RemoveAll(dir)
-	local := t.c.Publish.LocalDir
-	if local == "" {
-		local, t.served = filepath.Join(dir, "adapters"), ""
-	}
-	if err := t.connect(ctx, filepath.Join(dir, "lm"), local, show); err != nil {
+	t.served = "" // connecting names the folder anew
+	if err := t.connect(ctx, filepath.Join(dir, "lm"), versionsDir(t.c, dir), show); err != nil {
 		return p, err
 	}
 	inFlight := t.c.Inference.Concurrency * max(1, len(t.c.Inference.Endpoints))

@@ -53,11 +53,7 @@ func startTwo(t *testing.T) *twoServers {
 		}
 		t.Cleanup(c.Close)
 		two.servers[i], two.clients[i] = s, c
-		endpoints = append(endpoints, pool.Endpoint[orchestrator.Server]{Name: s.url, Client: orchestrator.VLLM{Client: c}, Probe: c.Health,
-			Load: func(ctx context.Context) (pool.Load, error) {
-				m, err := c.Metrics(ctx)
-				return pool.Load{Waiting: m.Waiting, Running: m.Running, KV: m.KVUsage}, err
-			}})
+		endpoints = append(endpoints, pool.Endpoint[orchestrator.Server]{Name: s.url, Client: orchestrator.VLLM{Client: c}, Probe: c.Health, Load: orchestrator.VLLM{Client: c}.Load})
 	}
 	for _, s := range two.servers {
 		s.healthy()
