@@ -3,6 +3,7 @@
 
 SHELL := /bin/bash
 ENV   := scripts/with-env
+SAYS  := echo "compiling (a machine's first time takes 2 to 5 minutes: the wrapper of libtorch is compiled)" >&2
 GOFILES = $(shell git ls-files -co --exclude-standard '*.go')
 
 .PHONY: help setup build quickstart quickstart-seeds test test-crash test-postgres test-kills test-sdk test-vllm test-vllm-scale nightly lint bench clean
@@ -14,6 +15,7 @@ setup: ## fetch libtorch, the sentence encoder and MovieLens 100K into the cache
 	@scripts/setup.sh
 
 build: setup ## build bin/recpie; it runs without any environment set by hand
+	@$(SAYS)
 	@$(ENV) go build -o bin/recpie ./cmd/recpie
 
 quickstart: build ## the whole loop on MovieLens 100K, from nothing to runs/quickstart/report.html
@@ -24,6 +26,7 @@ quickstart-seeds: build ## the quickstart with five seeds: means and standard er
 	@bin/recpie evaluate runs/quickstart-seed-1 runs/quickstart-seed-2 runs/quickstart-seed-3 runs/quickstart-seed-4 runs/quickstart-seed-5
 
 test: setup ## all fast tests
+	@$(SAYS)
 	@$(ENV) go test ./...
 
 test-crash: setup ## runs killed at every failpoint and at random moments end as unbroken ones

@@ -67,9 +67,12 @@ pip_get() { # SPEC [OPTIONS...]
 
 mvn_get() { # GROUP:ARTIFACT:VERSION:TYPE:CLASSIFIER
   need mvn "Maven, or set LIBTORCH to an official libtorch 2.1 folder"
-  local show=(-q -B)
-  [ ! -t 2 ] || show=(-Dorg.slf4j.simpleLogger.defaultLogLevel=warn) # nothing but the progress
-  mvn "${show[@]}" -Dstyle.color=never dependency:copy -Dartifact="$1" -DoutputDirectory="$downloads" </dev/null >&2
+  local copy=(-Dstyle.color=never dependency:copy -Dartifact="$1" -DoutputDirectory="$downloads")
+  if [ -t 2 ]; then
+    mvn -Dorg.slf4j.simpleLogger.defaultLogLevel=warn "${copy[@]}" </dev/null >&2 # nothing but the progress
+  else
+    mvn -q -B "${copy[@]}" </dev/null 2>&1 | sed $'s/\e\\[0\\?m//g' >&2 # it resets colours that it did not set
+  fi
 }
 
 # extract ARCHIVE PREFIX DEST: the archive's entries below PREFIX, placed below DEST.

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"html/template"
 	"image/color"
+	"math"
+	"strconv"
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/plotter"
@@ -32,6 +34,7 @@ func line(title, unit string, ys []float64, marks []float64) (template.HTML, err
 	}
 	l.Color, dots.Color = blue, blue
 	dots.Shape, dots.Radius = draw.CircleGlyph{}, vg.Points(1.6)
+	p.X.Tick.Marker = plot.TickerFunc(whole)
 	p.Add(plotter.NewGrid(), l, dots)
 	lo, hi := p.Y.Min, p.Y.Max
 	for _, x := range marks {
@@ -43,6 +46,15 @@ func line(title, unit string, ys []float64, marks []float64) (template.HTML, err
 		p.Add(m)
 	}
 	return svg(p)
+}
+
+// whole puts ticks at whole numbers only, a dozen at most.
+func whole(low, high float64) (ticks []plot.Tick) {
+	step := max(1, math.Ceil((high-low)/12))
+	for x := math.Ceil(low); x <= high; x += step {
+		ticks = append(ticks, plot.Tick{Value: x, Label: strconv.Itoa(int(x))})
+	}
+	return ticks
 }
 
 // bars draws the test RMSE of the compared systems with their standard errors over seeds.
@@ -66,6 +78,7 @@ func bars(names []string, mean, se []float64) (template.HTML, error) {
 	e.Color = blue
 	p.Add(plotter.NewGrid(), s, e)
 	p.NominalX(names...)
+	p.X.Max += 0.5 // the last name needs room
 	p.X.Tick.Label.Rotation = 0.35
 	p.X.Tick.Label.XAlign = draw.XRight
 	return svg(p)
@@ -97,7 +110,8 @@ func histogram(title string, pos, neg []float64) (template.HTML, error) {
 		p.Add(h)
 		p.Legend.Add(side.name, h)
 	}
-	p.Legend.Top = true
+	p.Legend.Top, p.Legend.Left = true, true // text to the right of the patches: fonts differ in width
+	p.Y.Max *= 1.3                           // below it
 	return svg(p)
 }
 
