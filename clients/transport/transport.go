@@ -1,11 +1,14 @@
 package transport
 
 import (
+	"cmp"
+	"context"
 	"net"
 	"net/http"
 	"net/url"
 	"strings"
 	"time"
+	"unicode"
 
 	"golang.org/x/sync/semaphore"
 
@@ -89,24 +92,30 @@ func New(s Settings) (*Client, error) {
 	return c, err
 }
 
-// network is the way to one endpoint.
+// network is the way to one endpoint: direct where that can go, else net/http's.
 func (s Settings) network(u *url.URL) (http.RoundTripper, error) {
 	through, err := http.ProxyFromEnvironment(&http.Request{URL: u}) // once: the endpoint does not change, and the environment is read once anyway
 	if err != nil {
 		return nil, fault.New(fault.Fatal, "endpoint", err)
 	}
+	dial := (&net.Dialer{Timeout: s.Dial}).DialContext
 	t := &http.Transport{
-		DialContext:            (&net.Dialer{Timeout: s.Dial}).DialContext,
+		DialContext:            dial,
 		TLSHandshakeTimeout:    s.Dial,
 		MaxIdleConns:           s.MaxConcurrent,
 		MaxIdleConnsPerHost:    s.MaxConcurrent,
 		IdleConnTimeout:        idleConn,
-		MaxResponseHeaderBytes: 64 << 10,
+		MaxResponseHeaderBytes: maxHead,
 		DisableCompression:     true, // no transparent inflating: the limit on the body is a limit on bytes in memory
 		ForceAttemptHTTP2:      true,
 	}
-	if through != nil {
+	foreign := func(r rune) bool { return r > unicode.MaxASCII } // a name that is spelt otherwise for DNS
+	switch {
+	case through != nil:
 		t.Proxy = http.ProxyURL(through)
+	case u.Scheme == "http" && !strings.ContainsFunc(u.Host, foreign):
+		addr := net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), "80"))
+		return &direct{dial: func(ctx context.Context) (net.Conn, error) { return dial(ctx, "tcp", addr) }, keep: s.MaxConcurrent, rest: t}, nil
 	}
 	return t, nil
 }
