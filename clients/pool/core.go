@@ -96,15 +96,14 @@ func (c *core) awake(e *endpoint) {
 // ask runs the health check and opens or half-opens the breaker by it. c.mu is held, but not while the check runs.
 func (c *core) ask(e *endpoint) {
 	e.probing = true
+	out := e.state == Open
 	c.running.Add(1)
 	defer c.running.Done()
 	c.mu.Unlock()
-	ctx, cancel := context.WithTimeoutCause(c.ctx, c.s.ProbeTime, errSlow)
-	err := e.probe(ctx)
-	if err == nil && ctx.Err() != nil {
-		err = context.Cause(ctx)
+	err := c.within(c.s.ProbeTime, e.probe)
+	if err == nil && out && e.same != nil {
+		err = c.within(c.s.Attempt, e.same)
 	}
-	cancel()
 	c.mu.Lock()
 	e.probing = false
 	switch {
@@ -127,6 +126,17 @@ func (c *core) ask(e *endpoint) {
 		}
 		c.after(e, e.open(c.s))
 	}
+}
+
+// within runs a check that must pass in some time.
+func (c *core) within(d time.Duration, check func(context.Context) error) error {
+	ctx, cancel := context.WithTimeoutCause(c.ctx, d, errSlow)
+	defer cancel()
+	err := check(ctx)
+	if err == nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	return err
 }
 
 // quiet is how long an endpoint with calls in flight may give no answer before its health is checked.

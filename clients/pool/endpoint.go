@@ -28,6 +28,7 @@ type endpoint struct {
 	hash  uint64
 	index int
 	probe func(context.Context) error
+	same  func(context.Context) error
 	load  func(context.Context) (Load, error)
 
 	state    State // never Resting: that is what rest says

@@ -2,9 +2,12 @@ package pool
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -178,6 +181,60 @@ func TestBreakerAndRecovery(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestAnotherUnderItsName: a healthy server that is not the one that went away gets no call, until it is that one again. What it is is
+// not asked as long as it is in use.
+func TestAnotherUnderItsName(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		all := servers(2, 10*time.Millisecond)
+		var other atomic.Bool
+		var asked atomic.Int64
+		var eps []Endpoint[*server]
+		for _, s := range all {
+			eps = append(eps, Endpoint[*server]{Name: s.name, Client: s, Probe: s.health, Same: func(ctx context.Context) error {
+				asked.Add(1)
+				if other.Load() {
+					return errors.New("other weights")
+				}
+				return nil
+			}})
+		}
+		p, err := New(Settings{}, eps)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer p.Close()
+		work := func(d time.Duration) {
+			t.Helper()
+			for end := time.Now().Add(d); time.Now().Before(end); {
+				if err := errors.Join(do(t.Context(), p, ""), do(t.Context(), p, "")); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		work(time.Minute)
+		if n := asked.Load(); n != 0 {
+			t.Errorf("asked %d times of servers in use", n)
+		}
+		all[0].set(dead, 0)
+		work(time.Minute)
+		other.Store(true)
+		all[0].set(works, 10*time.Millisecond)
+		before := all[0].calls.Load()
+		work(5 * time.Minute)
+		if n := all[0].calls.Load() - before; n > 0 {
+			t.Errorf("%d calls to another server under the name", n)
+		}
+		if st := p.Stats()[0]; st.State != Open || !strings.Contains(st.LastError, "other weights") {
+			t.Errorf("%+v", st)
+		}
+		other.Store(false)
+		work(15 * time.Second)
+		if all[0].calls.Load() == before {
+			t.Error("the server is not used again")
+		}
+	})
 }
 
 // Retry-After is waited for, within its cap, while others take the calls.

@@ -18,6 +18,7 @@ type Endpoint[C any] struct {
 	Name   string                                  // its address, for errors and metrics
 	Client C                                       // safe for concurrent use
 	Probe  func(ctx context.Context) error         // cheap health check; nil: a real call probes
+	Same   func(ctx context.Context) error         // after Probe, before a server that was out of use is used again: is it still the one that it was? nil: not asked
 	Load   func(ctx context.Context) (Load, error) // the server's own queue metrics; nil: unknown
 }
 
@@ -62,7 +63,7 @@ func New[C any](s Settings, eps []Endpoint[C]) (*Pool[C], error) {
 		names[ep.Name] = true
 		p.clients = append(p.clients, ep.Client)
 		c.endpoints = append(c.endpoints, &endpoint{
-			name: ep.Name, hash: hash(ep.Name), index: i, probe: ep.Probe, load: ep.Load,
+			name: ep.Name, hash: hash(ep.Name), index: i, probe: ep.Probe, same: ep.Same, load: ep.Load,
 			state: Closed, slow: 1, limiter: newLimiter(s.MaxInFlight, s.Fixed), live: map[*attempt]struct{}{},
 		})
 	}

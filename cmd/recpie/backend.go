@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"recpie/adapters"
@@ -163,6 +164,20 @@ func (b *backend) dialVLLM(ctx context.Context, c *config.Config, e config.Endpo
 	b.admin, b.urls, b.guards = append(b.admin, admin), append(b.urls, e.URL), append(b.guards, guard)
 	server := orchestrator.VLLM{Client: cl, Guard: guard}
 	ep.Client, ep.Probe, ep.Load = server, cl.Health, server.Load
+	held := &adapters.Held{Canary: func(ctx context.Context) ([]float64, error) {
+		r, err := replica(ctx, e.URL, cl)
+		if err != nil {
+			return nil, err
+		}
+		return r.Canary(ctx, b.base)
+	}}
+	if len(c.Inference.Endpoints) > 0 { // the embedded server lives and dies with us
+		ep.Same = held.Same
+		ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+		var noting sync.WaitGroup
+		noting.Go(func() { held.Note(ctx) }) // a busy server takes its time
+		b.stop = append(b.stop, func() { cancel(); noting.Wait() })
+	}
 	return nil
 }
 
@@ -296,11 +311,15 @@ func (b *backend) publisher(ctx context.Context, c *config.Config, root string) 
 	return adapters.NewPublisher(adapters.PublishSettings{ServerDir: server}, replicas)
 }
 
-// canaryText is scored under every version of the policy to see that servers serve it.
+// canaryText is scored under every version of the policy to see that servers serve it, and under the base model to see that they still do.
 const canaryText = "Provide a reason for why this user watched this movie."
 
 // replica is the i-th of the servers that adapters can be published to.
 func (b *backend) replica(ctx context.Context, i int) (orchestrator.Replica, error) {
-	canary, err := b.admin[i].TokenizeChat(ctx, []vllm.Message{{Role: "user", Parts: []vllm.Part{{Text: canaryText}}}})
-	return orchestrator.Replica{ID: b.urls[i], Client: b.admin[i], Prompt: canary}, err
+	return replica(ctx, b.urls[i], b.admin[i])
+}
+
+func replica(ctx context.Context, url string, cl *vllm.Client) (orchestrator.Replica, error) {
+	canary, err := cl.TokenizeChat(ctx, []vllm.Message{{Role: "user", Parts: []vllm.Part{{Text: canaryText}}}})
+	return orchestrator.Replica{ID: url, Client: cl, Prompt: canary}, err
 }

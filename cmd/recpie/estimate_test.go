@@ -86,7 +86,7 @@ func TestEstimateIsNearTheTruth(t *testing.T) {
 	}
 	done := explain("--chunk", "8")
 	requests := gauge(t, addr, "vllm:request_success_total") - asked
-	if num(first, "rows") != num(done, "rows") || num(first, "requests") != requests {
+	if e := num(first, "requests"); num(first, "rows") != num(done, "rows") || e != requests && e != requests-1 { // a canary may be among them
 		t.Errorf("%g rows and %g requests were estimated, there were %g and %g", num(first, "rows"), num(first, "requests"), num(done, "rows"), requests)
 	}
 	within(t, "tokens of prompts", num(first, "prompt_tokens"), gauge(t, addr, "vllm:prompt_tokens_total")-prompted, 1.1)

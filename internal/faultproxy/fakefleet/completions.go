@@ -54,6 +54,10 @@ func (s *Server) serveCompletions(w http.ResponseWriter, r *http.Request) {
 		read += len(prompt)
 	}
 	out.Usage = &openai.Usage{PromptTokens: read, CompletionTokens: written, TotalTokens: read + written}
+	if j.most == 0 { // a score
+		reply(w, http.StatusOK, out)
+		return
+	}
 	s.finish(w, r, out, written)
 }
 

@@ -57,7 +57,9 @@ type job struct {
 // false the request has been answered, or its client is gone.
 func (s *Server) begin(w http.ResponseWriter, r *http.Request, p *openai.Sampling, body []byte) (job, bool) {
 	sum := first8(sha256.Sum256(body))
-	s.note(sum)
+	if p.MaxTokens == nil || *p.MaxTokens > 0 {
+		s.note(sum)
+	}
 	model, root, weights, ok := s.served(p.Model)
 	if !ok {
 		s.unknown(w, *p.Model)

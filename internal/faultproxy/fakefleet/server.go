@@ -86,7 +86,7 @@ func (s *Server) Restart(weights uint64) {
 	s.weights, s.adapters = weights, nil
 }
 
-// Stats is what a server has seen of generation requests since it was made. Distinct and Repeated stay 0 unless Config.Count is set.
+// Stats is what a server has seen of generation requests since it was made; scores, which generate nothing, are not among them. Distinct and Repeated stay 0 unless Config.Count is set.
 type Stats struct {
 	Requests int64 // received
 	Distinct int64 // different bodies among them
