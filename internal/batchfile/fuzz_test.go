@@ -186,3 +186,17 @@ func FuzzCSV(f *testing.F) {
 		}
 	})
 }
+
+// FuzzParquet damages a file: whatever its numbers say, it is read within bounds or refused with a remedy.
+func FuzzParquet(f *testing.F) {
+	whole, err := os.ReadFile("testdata/pairs.parquet")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(whole)
+	f.Add(whole[:len(whole)/2])
+	f.Add([]byte("PAR1PAR1"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		drain(t, data, Parquet)
+	})
+}
