@@ -230,6 +230,34 @@ func TestSoftPromptRefusesWhatDoesNotFit(t *testing.T) {
 	}
 }
 
+// FuzzManifest: whatever a version's manifest says, it is opened as what its files are, or not.
+func FuzzManifest(f *testing.F) {
+	s := openStore(f)
+	v := write(f, s, 7, writeLoRA(f, .5), softPrompt(f))
+	path := filepath.Join(v.Dir, ManifestFile)
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(whole)
+	f.Add([]byte(strings.Replace(string(whole), "sha256", "md5", 1)))
+	f.Add([]byte(`{"name":"` + v.Name + `","files":{}}`))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		if err := os.WriteFile(path, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		got, err := s.Open(v.Name)
+		if err != nil {
+			return
+		}
+		for name, digest := range v.Files {
+			if got.Name != v.Name || got.Files[name] != digest {
+				t.Fatalf("%s opens as %+v", text, got.Manifest)
+			}
+		}
+	})
+}
+
 // Whatever the bytes, reading a soft prompt gives one that fits or an error.
 func FuzzParseSoftPrompt(f *testing.F) {
 	var b strings.Builder

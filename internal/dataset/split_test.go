@@ -187,3 +187,38 @@ func TestDigestIgnoresOutcomesAndLayout(t *testing.T) {
 		t.Error("another user is not in the split's digest")
 	}
 }
+
+// FuzzSplitFile: whatever a split file says, reading it gives the split that it names, or an error.
+func FuzzSplitFile(f *testing.F) {
+	ds := setOf(f, 12, 8)
+	s := mustSplit(f, ds)
+	path := filepath.Join(f.TempDir(), "split.json")
+	for _, seed := range []*Split{s, s.SampleUsers(ds, 30, 4)} {
+		if err := seed.SaveFile(path, ds); err != nil {
+			f.Fatal(err)
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(text)
+	}
+	f.Add([]byte(`{"version":1,"min_records":-9223372036854775808,"sample":{"pairs":-1,"seed":0}}`))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		path := filepath.Join(t.TempDir(), "split.json")
+		if err := os.WriteFile(path, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		got, err := LoadFile(path, ds)
+		if err != nil {
+			return
+		}
+		again := filepath.Join(t.TempDir(), "again.json")
+		if err := got.SaveFile(again, ds); err != nil {
+			t.Fatal(err)
+		}
+		if twice, err := LoadFile(again, ds); err != nil || twice.Digest != got.Digest || !strings.Contains(string(text), got.Digest) {
+			t.Fatalf("%s is read as %s: %v", text, got.Digest, err)
+		}
+	})
+}
