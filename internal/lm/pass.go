@@ -20,13 +20,15 @@ type pass struct {
 	grads [][]float32 // of the adapter, nil until there are some
 }
 
-// passBytes bounds the activations that one part of a pass keeps for its gradient; the estimate is 30 hidden widths per token and
-// layer.
-const passBytes = 768 << 20
+// passBytes bounds the activations that one part of a pass keeps for its gradient, as plan.bytes estimates them. A single datum may exceed it.
+var passBytes = 768 << 20
 
-// maxTokens returns how many positions a part of a pass takes.
+// keptWidths is how many hidden widths per token and layer autograd keeps, attention to other levels apart.
+const keptWidths = 30
+
+// maxTokens returns how many positions a part of a pass takes at most.
 func maxTokens(c Config) int {
-	return max(512, passBytes/(4*30*c.NEmbd*c.NLayer))
+	return max(512, passBytes/(4*keptWidths*c.NEmbd*c.NLayer))
 }
 
 func (p *pass) run(ctx context.Context) (*PassResult, error) {
@@ -43,30 +45,46 @@ func (p *pass) run(ctx context.Context) (*PassResult, error) {
 		keys[i], order[i] = p.keys(i, table), i
 	}
 	slices.SortStableFunc(order, func(a, b int) int { return slices.Compare(keys[a], keys[b]) })
-	budget := maxTokens(p.t.b.Model.Cfg)
 	for len(order) > 0 {
-		n, tokens := 0, 0
-		for n < len(order) {
-			k := keys[order[n]]
-			tokens += len(k)
-			if n > 0 {
-				tokens -= commonPrefix(keys[order[n-1]], k)
-				if tokens > budget {
-					break
-				}
-			}
-			n++
-		}
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		if err := p.part(order[:n], keys, table); err != nil {
+		pl, n := fittingPlan(p.t.b.Model.Cfg, order, keys)
+		if err := p.part(pl, order[:n], keys, table); err != nil {
 			return nil, err
 		}
 		order = order[n:]
 	}
 	p.ratios()
 	return p.res, nil
+}
+
+// fittingPlan plans the first n of the sequences that order names, sorted by their keys: as many as passBytes allows, at least one.
+func fittingPlan(c Config, order []int, keys [][]int64) (pl *plan, n int) {
+	tokens, budget := 0, maxTokens(c)
+	for n < len(order) {
+		k := keys[order[n]]
+		tokens += len(k)
+		if n > 0 {
+			tokens -= commonPrefix(keys[order[n-1]], k)
+			if tokens > budget {
+				break
+			}
+		}
+		n++
+	}
+	for {
+		seqs := make([][]int64, n)
+		for i := range seqs {
+			seqs[i] = keys[order[i]]
+		}
+		pl = newPlan(seqs, true)
+		need := pl.bytes(c)
+		if need <= passBytes || n == 1 {
+			return pl, n
+		}
+		n = max(1, min(n-1, n*passBytes/need))
+	}
 }
 
 func commonPrefix(a, b []int64) int {
@@ -100,15 +118,12 @@ type scoredTarget struct {
 	ticket     [2]int32
 }
 
-// part computes the data named by members.
-func (p *pass) part(members []int, keys [][]int64, table *softTable) error {
-	seqs := make([][]int64, len(members))
-	for n, i := range members {
-		seqs[n] = keys[i]
+// part computes the data named by members, the sequences of the plan.
+func (p *pass) part(pl *plan, members []int, keys [][]int64, table *softTable) error {
+	for _, i := range members {
 		p.res.Logprobs[i] = make([]float32, len(keys[i]))
 		p.res.Metrics["positions:sum"] += float64(len(keys[i]))
 	}
-	pl := newPlan(seqs, true)
 	p.res.Metrics["positions_computed:sum"] += float64(pl.computed())
 	want := newWanted(pl)
 	var targets []scoredTarget

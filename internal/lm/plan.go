@@ -120,6 +120,21 @@ func (p *plan) computed() int {
 	return n
 }
 
+// bytes estimates what a pass over the plan keeps in memory for its gradient: all rows padded to their level's widest, the keys and values of the
+// levels above once per row (and scaled once more), and the scores of attention to them.
+func (p *plan) bytes(c Config) int {
+	perLayer, width := 0, 0
+	for l, lv := range p.levels {
+		rows := len(lv.nodes)
+		width += lv.cols
+		perLayer += keptWidths * c.NEmbd * rows * lv.cols
+		if l > 0 {
+			perLayer += rows * width * (4*c.NEmbd + c.NHead*lv.cols)
+		}
+	}
+	return 4 * c.NLayer * perLayer
+}
+
 // at returns where position pos of distinct sequence seq is computed: its level, and its index among the level's rows × cols.
 func (p *plan) at(seq, pos int) (lv, flat int) {
 	for _, pl := range p.paths[seq] {

@@ -75,3 +75,36 @@ func TestPlanSharesWhatIsWorthIt(t *testing.T) {
 		t.Errorf("without sharing: %d positions in %d levels, want 204 in 1", q.computed(), len(q.levels))
 	}
 }
+
+// However sequences share and differ in length, a part keeps to the memory it may take, unless one sequence alone exceeds it, and takes
+// what comes first.
+func TestPartsKeepToTheirMemory(t *testing.T) {
+	defer func(n int) { passBytes = n }(passBytes)
+	c := Config{NLayer: 2, NEmbd: 8, NHead: 2}
+	rapid.Check(t, func(t *rapid.T) {
+		passBytes = rapid.IntRange(1, 4<<20).Draw(t, "bytes")
+		base := make([]int64, 400)
+		var keys [][]int64
+		for range rapid.IntRange(1, 40).Draw(t, "n") {
+			tail := make([]int64, rapid.IntRange(1, 200).Draw(t, "tail"))
+			for i := range tail {
+				tail[i] = rapid.Int64Range(1, 3).Draw(t, "id")
+			}
+			keys = append(keys, append(slices.Clone(base[:rapid.IntRange(0, len(base)).Draw(t, "shared")]), tail...))
+		}
+		order := make([]int, len(keys))
+		for i := range order {
+			order[i] = i
+		}
+		slices.SortFunc(order, func(a, b int) int { return slices.Compare(keys[a], keys[b]) })
+		pl, n := fittingPlan(c, order, keys)
+		if n < 1 || n > 1 && pl.bytes(c) > passBytes {
+			t.Fatalf("%d sequences take %d bytes of %d", n, pl.bytes(c), passBytes)
+		}
+		for i := range n {
+			if !slices.Equal(pl.keys[pl.index[i]], keys[order[i]]) {
+				t.Fatalf("sequence %d of the part is another", i)
+			}
+		}
+	})
+}

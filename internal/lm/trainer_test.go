@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"recpie/internal/fault"
@@ -63,6 +64,32 @@ func pass1(t testing.TB, tr *Trainer, data []Datum, loss string, cfg map[string]
 		t.Fatal(err)
 	}
 	return res
+}
+
+// A pass that its memory cuts into parts returns and adds up the same as one that takes all data at once.
+func TestPassInParts(t *testing.T) {
+	defer func(n int) { passBytes = n }(passBytes)
+	b := tiny(t, 7)
+	data := someData(b, 9, 5)
+	var soft, lora [2][]float32
+	var lp [2][][]float32
+	for i, limit := range []int{1 << 30, 1} { // all at once; one by one
+		passBytes = limit
+		tr := trained(t, b, LoRAConfig{Rank: 2, Alpha: 2, Attn: true, MLP: true})
+		res := pass1(t, tr, data, "ppo", map[string]float64{cfgSharedGrads: 1}, false)
+		lp[i], lora[i], soft[i] = res.Logprobs, slices.Concat(tr.grads...), make([]float32, len(data[0].Embeds))
+		for _, g := range res.EmbedGrads {
+			for j, v := range g {
+				soft[i][j] += v
+			}
+		}
+	}
+	approx := cmp.Comparer(func(a, b float32) bool { return math.Abs(float64(a-b)) < 1e-4*(1+math.Abs(float64(b))) })
+	for what, pair := range map[string][2]any{"log probabilities": {lp[0], lp[1]}, "adapter's gradients": {lora[0], lora[1]}, "soft rows' gradients": {soft[0], soft[1]}} {
+		if d := cmp.Diff(pair[0], pair[1], approx); d != "" {
+			t.Errorf("%s: %s", what, d)
+		}
+	}
 }
 
 // Gradients of adapter weights and soft rows against central differences of the loss.

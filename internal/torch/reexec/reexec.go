@@ -11,30 +11,30 @@ import (
 	"syscall"
 )
 
-const variable = "OMP_WAIT_POLICY"
+// settings are what Ensure sets. The allocator keeps freed memory: arenas beside the first hold 64 MiB at most and are given back whenever they
+// are empty, whatever the thresholds say; and a threshold of mmap above 32 MiB is ignored. So there is one arena, which grows and stays, and no mmap.
+var settings = [][2]string{
+	{"OMP_WAIT_POLICY", "passive"}, {"MALLOC_ARENA_MAX", "1"}, {"MALLOC_MMAP_MAX_", "0"}, {"MALLOC_TRIM_THRESHOLD_", "68719476736"},
+}
 
-// allocator makes glibc keep freed memory. Arenas beside the first hold 64 MiB at most and are given back whenever they are empty, whatever the
-// thresholds say; and a threshold of mmap above 32 MiB is ignored. So there is one arena, which grows and stays, and no mmap.
-var allocator = [][2]string{{"MALLOC_ARENA_MAX", "1"}, {"MALLOC_MMAP_MAX_", "0"}, {"MALLOC_TRIM_THRESHOLD_", "68719476736"}}
-
-// Ensure sets OMP_WAIT_POLICY=passive and the allocator's variables and replaces the process by the same program with the same arguments, unless the
-// variable is set already, to whatever value. It is called first in main and in TestMain. When the program cannot be
-// started again it goes on as it is: it works, only slower.
+// Ensure sets OMP_WAIT_POLICY=passive and the allocator's variables, each unless it is set already, to whatever value, and replaces the process by
+// the same program with the same arguments. With all of them set it does nothing. It is called first in main and in TestMain. When the program cannot
+// be started again it goes on as it is: it works, only slower.
 func Ensure() {
-	if _, set := os.LookupEnv(variable); set {
-		return
-	}
 	exe, err := os.Executable()
 	if err != nil {
 		return
 	}
-	if os.Setenv(variable, "passive") != nil {
-		return
-	}
-	for _, v := range allocator {
+	missing := false
+	for _, v := range settings {
 		if _, set := os.LookupEnv(v[0]); !set {
-			_ = os.Setenv(v[0], v[1]) // only slower without
+			missing = true
+			if os.Setenv(v[0], v[1]) != nil {
+				return
+			}
 		}
 	}
-	_ = syscall.Exec(exe, os.Args, os.Environ()) // returns only when it failed
+	if missing {
+		_ = syscall.Exec(exe, os.Args, os.Environ()) // returns only when it failed
+	}
 }

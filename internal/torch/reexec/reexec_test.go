@@ -13,7 +13,7 @@ import (
 func TestMain(m *testing.M) {
 	if os.Getenv("REEXEC_TEST_CHILD") != "" {
 		Ensure()
-		fmt.Printf("%d %s %s %q\n", os.Getpid(), os.Getenv(variable), os.Getenv("MALLOC_ARENA_MAX"), os.Args[1:])
+		fmt.Printf("%d %s %s %q\n", os.Getpid(), os.Getenv("OMP_WAIT_POLICY"), os.Getenv("MALLOC_ARENA_MAX"), os.Args[1:])
 		return
 	}
 	os.Exit(m.Run())
@@ -25,13 +25,16 @@ func TestEnsure(t *testing.T) {
 		want string
 	}{
 		"unset":      {nil, "passive 1"},
+		"all set":    {[]string{"OMP_WAIT_POLICY=", "MALLOC_ARENA_MAX=2", "MALLOC_MMAP_MAX_=0", "MALLOC_TRIM_THRESHOLD_=1"}, " 2"},
 		"own arenas": {[]string{"MALLOC_ARENA_MAX=4"}, "passive 4"},
-		"set":        {[]string{variable + "=active"}, "active "},
-		"set empty":  {[]string{variable + "="}, " "},
+		"set":        {[]string{"OMP_WAIT_POLICY=active"}, "active 1"},
+		"set empty":  {[]string{"OMP_WAIT_POLICY="}, " 1"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cmd := exec.Command(os.Args[0], "a b", "--flag")
-			cmd.Env = slices.DeleteFunc(os.Environ(), func(kv string) bool { return strings.HasPrefix(kv, variable+"=") || strings.HasPrefix(kv, "MALLOC_") })
+			cmd.Env = slices.DeleteFunc(os.Environ(), func(kv string) bool {
+				return strings.HasPrefix(kv, "OMP_WAIT_POLICY=") || strings.HasPrefix(kv, "MALLOC_")
+			})
 			cmd.Env = append(cmd.Env, append(c.env, "REEXEC_TEST_CHILD=1")...)
 			out, err := cmd.Output()
 			if err != nil {
