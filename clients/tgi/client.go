@@ -3,7 +3,6 @@ package tgi
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -26,7 +25,7 @@ type Config struct {
 
 // Client talks to one server. It is safe for concurrent use.
 type Client struct {
-	http     *transport.Client
+	http     transport.JSON
 	key      transport.Secret
 	model    string
 	adapters []string
@@ -46,7 +45,7 @@ func New(cfg Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Client{http: t, key: cfg.Key, model: cfg.Model, adapters: slices.Clone(cfg.Adapters), chat: cfg.Chat}, nil
+	return &Client{http: transport.JSON{Client: t, Status: statusError}, key: cfg.Key, model: cfg.Model, adapters: slices.Clone(cfg.Adapters), chat: cfg.Chat}, nil
 }
 
 // Close drops idle connections.
@@ -71,7 +70,7 @@ func (c *Client) Info(ctx context.Context) (Info, error) {
 		MaxTotal       int    `json:"max_total_tokens"`
 		MaxConcurrent  int    `json:"max_concurrent_requests"`
 	}
-	err := c.get(ctx, "tgi: info", "/info", &w, func() error {
+	err := c.http.Get(ctx, "tgi: info", "/info", &w, func() error {
 		if w.Model == "" || w.Version == "" {
 			return errors.New("the answer has no model_id or no version: this is no TGI")
 		}
@@ -144,34 +143,4 @@ func (c *Client) adapterID(op, name string) (*string, error) {
 			"start TGI with the adapter (--lora-adapters) and name it among the endpoint's adapters")
 	}
 	return &name, nil
-}
-
-func (c *Client) get(ctx context.Context, op, path string, out any, check func() error) error {
-	return c.http.Call(ctx, transport.Call{Op: op, Method: http.MethodGet, Path: path, Check: decoder(op, out, check)})
-}
-
-func (c *Client) post(ctx context.Context, op, path string, in, out any, check func() error) error {
-	body, err := json.Marshal(in)
-	if err != nil {
-		return fault.New(fault.Item, op, err)
-	}
-	return c.http.Call(ctx, transport.Call{Op: op, Method: http.MethodPost, Path: path, ContentType: "application/json", Body: body, Check: decoder(op, out, check)})
-}
-
-// decoder reads a JSON answer into out, a pointer to a struct or slice.
-func decoder(op string, out any, check func() error) func(*transport.Reply) error {
-	return func(r *transport.Reply) error {
-		if err := statusError(op, r); err != nil {
-			return err
-		}
-		reset(out) // an earlier attempt may have left half an answer
-		if err := transport.Unmarshal(r.Body, out); err != nil {
-			return transport.Suspect(op, fmt.Errorf("the answer is not the JSON expected: %w", err))
-		}
-		err := check()
-		if isFault(err) { // the check has said whose fault it is
-			return err
-		}
-		return transport.Suspect(op, err)
-	}
 }

@@ -3,10 +3,8 @@ package tgi
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
-	"reflect"
 	"strings"
 	"unicode/utf8"
 
@@ -116,10 +114,3 @@ func (c *Client) eventError(op string, data []byte) error {
 	class, hint := e.classify()
 	return transport.StatusError(op, e.Status, class, hint, e)
 }
-
-func isFault(err error) bool {
-	var e *fault.Error
-	return errors.As(err, &e)
-}
-
-func reset(out any) { reflect.ValueOf(out).Elem().SetZero() }

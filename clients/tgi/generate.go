@@ -118,7 +118,7 @@ func (c *Client) Generate(ctx context.Context, r Request) ([]Choice, error) {
 		}
 		g.Go(func() error {
 			var a generateResponse
-			return c.post(gctx, op, "/generate", w, &a, func() (err error) {
+			return c.http.Post(gctx, op, "/generate", w, &a, func() (err error) {
 				out[i], err = a.choice(w.Parameters)
 				return err
 			})

@@ -26,7 +26,7 @@ type simpleToken struct {
 func (c *Client) Tokenize(ctx context.Context, text string) ([]int32, error) {
 	var tokens []simpleToken
 	var ids []int32
-	err := c.post(ctx, "tgi: tokenize", "/tokenize", map[string]string{"inputs": text}, &tokens, func() (err error) {
+	err := c.http.Post(ctx, "tgi: tokenize", "/tokenize", map[string]string{"inputs": text}, &tokens, func() (err error) {
 		ids, err = idsOf(tokens)
 		return err
 	})
@@ -65,7 +65,7 @@ func (c *Client) Prompt(ctx context.Context, text string) (Prompt, error) {
 	}
 	var want []int32
 	in := map[string]any{"model": "tgi", "messages": []map[string]string{{"role": "user", "content": text}}}
-	err := c.post(ctx, op, "/chat_tokenize", in, &chat, func() (err error) {
+	err := c.http.Post(ctx, op, "/chat_tokenize", in, &chat, func() (err error) {
 		want, err = idsOf(chat.Tokens)
 		return err
 	})
@@ -111,7 +111,7 @@ func (c *Client) Score(ctx context.Context, model, text string, ids []int32, tai
 	w := generateRequest{text, parameters{AdapterID: id, MaxNewTokens: 1, Details: true, DecoderInputDetails: true}}
 	var a generateResponse
 	var out []float64
-	err = c.post(ctx, op, "/generate", w, &a, func() (err error) {
+	err = c.http.Post(ctx, op, "/generate", w, &a, func() (err error) {
 		if _, err = a.choice(w.Parameters); err == nil {
 			out, err = prefill(op, a.Details.Prefill, ids)
 		}

@@ -2,6 +2,7 @@ package tgi
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -172,7 +173,8 @@ func whole(t *testing.T, got *Choice, err error, most int) {
 		t.Fatalf("both or neither: %+v, %v", got, err)
 	}
 	if err != nil {
-		if !isFault(err) || len(err.Error()) > 4<<10 {
+		var classed *fault.Error
+		if !errors.As(err, &classed) || len(err.Error()) > 4<<10 {
 			t.Fatalf("the error has no class, or does not end: %.300v", err)
 		}
 		return

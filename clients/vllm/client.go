@@ -2,7 +2,6 @@ package vllm
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -25,7 +24,7 @@ type Config struct {
 
 // Client talks to one server. It is safe for concurrent use.
 type Client struct {
-	http  *transport.Client
+	http  transport.JSON
 	plain *goopenai.Client
 	model string
 	cache *cache
@@ -42,7 +41,7 @@ func New(cfg Config) (*Client, error) {
 	}
 	gc := goopenai.DefaultConfig("") // the transport sets the key
 	gc.BaseURL, gc.HTTPClient = t.BaseURL()+"/v1", strict{t}
-	c := &Client{http: t, plain: goopenai.NewClientWithConfig(gc), model: cfg.Model}
+	c := &Client{http: transport.JSON{Client: t, Status: statusError}, plain: goopenai.NewClientWithConfig(gc), model: cfg.Model}
 	if cfg.CacheSize > 0 {
 		if c.cache, err = newCache(cfg.CacheSize); err != nil {
 			return nil, err
@@ -63,7 +62,7 @@ type Model struct {
 // Models lists what the server serves. go-openai's Model has no max_model_len, so this goes through the typed layer.
 func (c *Client) Models(ctx context.Context) ([]Model, error) {
 	var list openai.ModelList
-	err := c.get(ctx, "vllm: models", "/v1/models", &list, func() error {
+	err := c.http.Get(ctx, "vllm: models", "/v1/models", &list, func() error {
 		if list.Data == nil {
 			return errors.New("the answer has no list of models")
 		}
@@ -94,7 +93,7 @@ func (c *Client) Health(ctx context.Context) error {
 // Version returns the server's version.
 func (c *Client) Version(ctx context.Context) (string, error) {
 	var v openai.VersionResponse
-	err := c.get(ctx, "vllm: version", "/version", &v, func() error {
+	err := c.http.Get(ctx, "vllm: version", "/version", &v, func() error {
 		if v.Version == "" {
 			return errors.New("the answer has no version")
 		}
@@ -115,7 +114,7 @@ func (c *Client) TokenizeChat(ctx context.Context, messages []Message) ([]int32,
 
 func (c *Client) tokenize(ctx context.Context, req openai.TokenizeRequest) ([]int32, error) {
 	var r openai.TokenizeResponse
-	err := c.post(ctx, "vllm: tokenize", "/tokenize", req, &r, func() error {
+	err := c.http.Post(ctx, "vllm: tokenize", "/tokenize", req, &r, func() error {
 		if r.Count != len(r.Tokens) {
 			return fmt.Errorf("%d tokens where %d are announced", len(r.Tokens), r.Count)
 		}
@@ -130,7 +129,7 @@ func (c *Client) Detokenize(ctx context.Context, ids []int32) (string, error) {
 		ids = []int32{}
 	}
 	var r openai.DetokenizeResponse
-	err := c.post(ctx, "vllm: detokenize", "/detokenize", openai.DetokenizeRequest{Model: c.modelName(""), Tokens: ids}, &r, nil)
+	err := c.http.Post(ctx, "vllm: detokenize", "/detokenize", openai.DetokenizeRequest{Model: c.modelName(""), Tokens: ids}, &r, nil)
 	return r.Prompt, err
 }
 
@@ -143,35 +142,6 @@ func (c *Client) modelName(name string) *string {
 		return nil
 	}
 	return &name
-}
-
-func (c *Client) get(ctx context.Context, op, path string, out any, check func() error) error {
-	return c.http.Call(ctx, transport.Call{Op: op, Method: http.MethodGet, Path: path, Check: decoder(op, out, check)})
-}
-
-func (c *Client) post(ctx context.Context, op, path string, in, out any, check func() error) error {
-	body, err := json.Marshal(in)
-	if err != nil {
-		return fault.New(fault.Item, op, err)
-	}
-	return c.http.Call(ctx, transport.Call{Op: op, Method: http.MethodPost, Path: path, ContentType: "application/json", Body: body, Check: decoder(op, out, check)})
-}
-
-// decoder reads a JSON answer into out, a pointer to a struct, which is cleared first: an earlier attempt may have left half an answer.
-func decoder(op string, out any, check func() error) func(*transport.Reply) error {
-	return func(r *transport.Reply) error {
-		if err := statusError(op, r); err != nil {
-			return err
-		}
-		reset(out)
-		if err := transport.Unmarshal(r.Body, out); err != nil {
-			return transport.Suspect(op, fmt.Errorf("the answer is not the JSON expected: %w", err))
-		}
-		if check != nil {
-			return transport.Suspect(op, check())
-		}
-		return nil
-	}
 }
 
 // statusError classifies an answer that is not 200.

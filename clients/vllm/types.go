@@ -1,8 +1,6 @@
 package vllm
 
 import (
-	"reflect"
-
 	"recpie/internal/fault"
 	"recpie/internal/wire/openai"
 	"recpie/internal/wire/softprompt"
@@ -158,5 +156,3 @@ func (p Params) check() error {
 
 // deterministic tells whether the same request gives the same answer, so that it may come from the cache.
 func (p Params) deterministic() bool { return p.Temperature == 0 || p.Seed != nil }
-
-func reset(out any) { reflect.ValueOf(out).Elem().SetZero() }
