@@ -12,20 +12,35 @@ import (
 
 // Look is what a batch would ask for a row.
 type Look struct {
-	Identity [32]byte
-	Text     string // of the prompt, with the line of words that stands for a soft prompt
-	SoftRows int
-	Reason   string // why nothing is asked; else ""
+	Identity  [32]byte
+	Text      string // of the prompt, with the line of words that stands for a soft prompt
+	Beside    int    // tokens of the prompt that are not text: soft rows, ids
+	Answer    int    // tokens that the answer has at most
+	Unbounded bool   // Answer is UsualAnswer, for the request sets no bound
+	Reason    string // why nothing is asked; else ""
 }
 
 // Look renders the prompt of a row without asking anything.
 func (b *Batch) Look(a Ask) (Look, error) {
 	q, err := b.question(a.Record, a.Polarity, b.Author)
-	l := Look{Identity: q.identity, Text: q.request.Text, SoftRows: q.request.SoftRows, Reason: q.reason}
+	l := Look{Identity: q.identity, Text: q.request.Text, Beside: q.request.SoftRows, Answer: b.MaxTokens, Reason: q.reason}
 	if q.request.Profile != "" {
 		l.Text = q.request.Profile + "\n" + l.Text
 	}
 	return l, err
+}
+
+// Look reads call n without asking anything.
+func (b *Requests) Look(n int64) (Look, error) {
+	c, err := b.Calls(n)
+	if err != nil {
+		return Look{}, err
+	}
+	l := Look{Identity: b.identity(c)}
+	l.Text, l.Beside = c.prompt()
+	most, bounded := c.longest()
+	l.Answer, l.Unbounded = most, !bounded
+	return l, nil
 }
 
 // Probed is what a short trial of a batch gave. The answers are thrown away.

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"strings"
 
 	"recpie/clients/pool"
@@ -38,7 +39,8 @@ func (s VLLM) Forward(ctx context.Context, c Call) (json.RawMessage, *vllm.Resul
 // Forward implements Forwarder. Calls stick to a server by all that comes before their last message, and its beginning: what they may
 // share with others they do share there, and what differs spreads them.
 func (f Fleet) Forward(ctx context.Context, c Call) (answer json.RawMessage, res *vllm.Result, err error) {
-	call := pool.Call{Op: "request", Key: c.sticky(), Tokens: len(c.Body)/4 + c.longest()}
+	longest, _ := c.longest()
+	call := pool.Call{Op: "request", Key: c.sticky(), Tokens: len(c.Body)/4 + longest}
 	err = f.Pool.Do(ctx, call, func(ctx context.Context, s Server) (err error) {
 		to, ok := s.(Forwarder)
 		if !ok {
@@ -53,9 +55,10 @@ func (f Fleet) Forward(ctx context.Context, c Call) (answer json.RawMessage, res
 // UsualAnswer is how many tokens an answer is taken to have when its request sets no bound.
 const UsualAnswer = 256
 
-func (c Call) longest() int {
+// longest is how many tokens the answer has at most, and whether the request itself says so.
+func (c Call) longest() (tokens int, bounded bool) {
 	var s openai.Sampling
-	_ = json.Unmarshal(c.Body, &s) // a slip costs precision of a cap only
+	_ = json.Unmarshal(c.Body, &s) // a slip costs precision of a cap or an estimate only
 	n, most := 1, UsualAnswer
 	if s.N != nil {
 		n = *s.N
@@ -63,7 +66,27 @@ func (c Call) longest() int {
 	if s.MaxTokens != nil {
 		most = *s.MaxTokens
 	}
-	return n * most
+	return n * most, s.MaxTokens != nil
+}
+
+// prompt is the text that the model reads, without a chat template, and how many tokens stand in it as ids.
+func (c Call) prompt() (text string, ids int) {
+	var body struct {
+		Messages []openai.Message `json:"messages"`
+		Prompt   openai.Prompt    `json:"prompt"`
+	}
+	_ = json.Unmarshal(c.Body, &body) // it was checked when it was read
+	all := slices.Clone(body.Prompt.Texts)
+	for _, m := range body.Messages {
+		all = append(all, m.Content.Text)
+		for _, p := range m.Content.Parts {
+			all = append(all, p.Text)
+		}
+	}
+	for _, run := range body.Prompt.Tokens {
+		ids += len(run)
+	}
+	return strings.Join(all, "\n"), ids
 }
 
 func (c Call) sticky() string {

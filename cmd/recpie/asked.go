@@ -143,10 +143,8 @@ func (a *asked) write(w io.Writer, ds *dataset.Dataset) error {
 
 // requests are the lines of an OpenAI batch file, bodies in their one form, in a file.
 type requests struct {
-	lines        *batchfile.Spool
-	letters      int64 // of all bodies
-	answerTokens int64 // that they allow; those that set no bound are counted apart
-	unbounded    int64
+	lines   *batchfile.Spool
+	letters int64 // of all lines
 }
 
 // requestLine is a line as it is kept, which can be read as one of a batch file again.
@@ -163,26 +161,11 @@ func newRequests() (*requests, error) {
 }
 
 func (r *requests) add(l batchfile.Line) error {
-	var bounds struct {
-		N   *int64 `json:"n"`
-		Max *int64 `json:"max_tokens"`
-	}
-	if err := json.Unmarshal(l.Body, &bounds); err != nil {
-		return fault.New(fault.Fatal, "input", err)
-	}
-	n := int64(1)
-	if bounds.N != nil {
-		n = *bounds.N
-	}
-	if r.letters += int64(len(l.Body)); bounds.Max != nil {
-		r.answerTokens += n * *bounds.Max
-	} else {
-		r.unbounded++
-	}
 	text, err := json.Marshal(requestLine{l.ID, "POST", l.URL, l.Body})
 	if err != nil {
 		return fault.New(fault.Fatal, "input", err)
 	}
+	r.letters += int64(len(text)) + 1
 	return r.lines.Add(text)
 }
 

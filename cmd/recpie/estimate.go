@@ -23,6 +23,7 @@ const (
 	sampledRows = 5_000
 	countedRows = 1_000 // prompts whose tokens are counted
 	letters     = 4     // of a token, where no tokenizer is at hand: English
+	aroundText  = 600   // letters of an answer to a request beside its text
 )
 
 // A probe asks for so many rows per request in flight, and for so long at most.
@@ -57,6 +58,7 @@ type estimate struct {
 	AnswerTokens  float64 `json:"answer_tokens"`
 	AnswersBy     string  `json:"answer_tokens_by"`
 	AnswersAtMost float64 `json:"answer_tokens_at_most"`
+	Unbounded     float64 `json:"without_max_tokens,omitempty"` // requests that set no bound, taken to have orchestrator.UsualAnswer
 
 	Rate      float64 `json:"rate,omitempty"` // answers per second
 	RateBy    string  `json:"rate_by,omitempty"`
@@ -79,11 +81,11 @@ func (a *app) estimate(cmd *cobra.Command, f *explaining, t *task, show *progres
 }
 
 func (f *explaining) foresee(ctx context.Context, t *task, show *progress.Reporter) (*estimate, error) {
-	count, by, err := t.imagine(versionsDir(t.c, t.c.Run))
+	count, by, err := t.imagine(ctx, versionsDir(t.c, t.c.Run))
 	if err != nil {
 		return nil, err
 	}
-	e := &estimate{Rows: t.asks.rows(), TokensBy: by}
+	e := &estimate{Rows: t.rows(), TokensBy: by}
 	db, batch, taken, err := f.look(ctx, t)
 	if err != nil {
 		return nil, err
@@ -94,16 +96,18 @@ func (f *explaining) foresee(ctx context.Context, t *task, show *progress.Report
 	var past queue.Measured
 	if db != nil {
 		defer db.Close()
-		if past, err = measured(ctx, db, t.batch.Author.Digest); err != nil {
+		if past, err = measured(ctx, db, t.author(), t.reqs != nil); err != nil {
 			return nil, err
 		}
 	}
-	ask, text, err := t.survey(ctx, e, db, batch, count)
+	rows, text, err := t.survey(ctx, e, db, batch, count)
 	if err != nil {
 		return nil, err
 	}
-	e.AnswersAtMost = e.Requests * float64(t.c.Inference.MaxTokens)
 	e.AnswerTokens, e.AnswersBy = e.AnswersAtMost, "inference.max_tokens"
+	if t.reqs != nil {
+		e.AnswersBy = "max_tokens of the requests"
+	}
 	answers := func(rows, tokens int64, by string) {
 		if rows > 0 {
 			e.AnswerTokens, e.AnswersBy = e.Requests*float64(tokens)/float64(rows), fmt.Sprintf("%s %d answers", by, rows)
@@ -114,7 +118,7 @@ func (f *explaining) foresee(ctx context.Context, t *task, show *progress.Report
 		e.Rate, e.RateBy = r, "earlier batches"
 	}
 	if f.estimating.probe {
-		p, err := f.probe(ctx, t, ask, show)
+		p, err := f.probe(ctx, t, rows, show)
 		if err != nil {
 			return nil, err
 		}
@@ -142,9 +146,14 @@ func (e *estimate) finish(t *task, perToken float64) {
 	}
 	e.Cost = (e.PromptTokens*c.PricePrompt + e.AnswerTokens*c.PriceAnswer) / 1e6
 	e.CostMost = (e.PromptTokens*c.PricePrompt + e.AnswersAtMost*c.PriceAnswer) / 1e6
-	// a row keeps its sentence and what the model wrote
-	rows := float64(e.Rows) - float64(e.Done)
-	e.DiskBytes = queue.EmptyBytes + rows*queue.RowBytes + 2*perToken*e.AnswerTokens/max(e.Requests, 1)*(e.Requests+e.Reused) + folderBytes(t.dir)
+	// a row keeps its sentence and what the model wrote, or the whole answer to a request
+	rows, text := float64(e.Rows)-float64(e.Done), perToken*e.AnswerTokens/max(e.Requests, 1)
+	if t.reqs != nil {
+		e.DiskBytes, text = float64(t.reqs.letters), text+aroundText
+	} else {
+		e.DiskBytes, text = folderBytes(t.dir), 2*text
+	}
+	e.DiskBytes += queue.EmptyBytes + rows*queue.RowBytes + text*(e.Requests+e.Reused)
 	if t.version != nil {
 		e.DiskBytes += folderBytes(t.version.Dir)
 	}
@@ -171,10 +180,13 @@ func (e *estimate) write(w io.Writer) {
 	}
 	fmt.Fprintf(w, "rows      %d: %s%d done, %.0f reused, %.0f without a prompt that fits, %.0f to be asked for\n", e.Rows, about, e.Done, e.Reused, e.NoPrompt, e.Requests)
 	fmt.Fprintf(w, "prompts   %s tokens, %.0f each, by %s\n", amount(e.PromptTokens), e.PromptTokens/max(e.Requests, 1), e.TokensBy)
-	if e.AnswersBy == "inference.max_tokens" {
-		fmt.Fprintf(w, "answers   at most %s tokens\n", amount(e.AnswersAtMost))
+	if e.AnswerTokens == e.AnswersAtMost {
+		fmt.Fprintf(w, "answers   at most %s tokens (%s)\n", amount(e.AnswersAtMost), e.AnswersBy)
 	} else {
 		fmt.Fprintf(w, "answers   %s tokens (%s), at most %s\n", amount(e.AnswerTokens), e.AnswersBy, amount(e.AnswersAtMost))
+	}
+	if e.Unbounded > 0 {
+		fmt.Fprintf(w, "          %.0f requests set no max_tokens and are taken to have %d\n", e.Unbounded, orchestrator.UsualAnswer)
 	}
 	if e.Rate > 0 {
 		fmt.Fprintf(w, "time      %s at %.3g answers per second (%s)\n", time.Duration(e.Seconds*float64(time.Second)).Round(time.Second), e.Rate, e.RateBy)
@@ -203,16 +215,4 @@ func amount(x float64) string {
 		}
 	}
 	return fmt.Sprintf("%.0f", x)
-}
-
-// estimateRequests is estimate for requests, which are there as they will be sent.
-func (a *app) estimateRequests(cmd *cobra.Command, r *requests) error {
-	answers := r.answerTokens + r.unbounded*orchestrator.UsualAnswer
-	sum := map[string]any{"rows": r.rows(), "requests": r.rows(), "prompt_tokens": r.letters / letters, "answer_tokens": answers, "without_max_tokens": r.unbounded, "disk_bytes": 2*r.letters + 4*answers}
-	return a.print(cmd.OutOrStdout(), sum, func(w io.Writer) {
-		fmt.Fprintf(w, "%d requests\n", r.rows())
-		fmt.Fprintf(w, "prompts  about %.2f million tokens\n", float64(r.letters)/letters/1e6)
-		fmt.Fprintf(w, "answers  about %.2f million tokens, if each is as long as its request allows; %d set no max_tokens and are taken to have %d\n", float64(answers)/1e6, r.unbounded, orchestrator.UsualAnswer)
-		fmt.Fprintln(w, "time     'recpie doctor --probe' tells what the servers answer per second")
-	})
 }

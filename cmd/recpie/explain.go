@@ -140,9 +140,6 @@ func (a *app) explain(cmd *cobra.Command, f explaining) error {
 	}
 	t.version = version
 	f.warnLeaving(ctx, cmd.ErrOrStderr(), t)
-	if f.dryRun && t.reqs != nil {
-		return a.estimateRequests(cmd, t.reqs)
-	}
 	if f.dryRun {
 		return a.estimate(cmd, &f, t, show)
 	}

@@ -120,11 +120,39 @@ func TestExplainRequests(t *testing.T) {
 	const n = 150
 	f := newFleet(t, fakefleet.Config{MaxModelLen: 512})
 	f.write(t, "requests.jsonl", someRequests(n))
+	dry := func(args ...string) map[string]any {
+		t.Helper()
+		args = append(args, "--input", "requests.jsonl", "--model-alias", "gpt-4o-mini", "--dry-run", "--set", "inference.price_prompt=2", "--set", "inference.price_answer=8")
+		return counts(t, f.explain(t, args...))
+	}
+	first := dry("--rate", "30")
+	if s := f.server.Stats(); s.Requests != 0 || exists(f.path("run")) {
+		t.Errorf("a dry run asked %d times, or left a run directory", s.Requests)
+	}
 	o := f.explain(t, "--input", "requests.jsonl", "--model-alias", "gpt-4o-mini", "--chunk", "16", "--out", "answers.jsonl", "--errors", "errors.jsonl")
 	if o.code != exitOK {
 		t.Fatal(o.stderr)
 	}
 	c := counts(t, o)
+	num := func(m map[string]any, key string) float64 { x, _ := m[key].(float64); return x }
+	if num(first, "requests") != n || num(first, "seconds") != 5 || num(first, "without_max_tokens") != 1 || num(first, "answer_tokens") < num(c, "tokens") {
+		t.Errorf("estimated %v for %v", first, c)
+	}
+	within(t, "cost", num(first, "cost"), (2*num(first, "prompt_tokens")+8*num(first, "answer_tokens"))/1e6, 1.0001)
+	info, err := os.Stat(f.path("run", "batches.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	within(t, "disk", num(first, "disk_bytes"), float64(info.Size()), 2)
+	if again := dry(); num(again, "requests") != 0 || num(again, "done") != n {
+		t.Errorf("of a finished batch: %v", again)
+	}
+	if other := dry("--name", "other"); num(other, "reused") != n-1 || num(other, "requests") != 1 || other["rate_by"] != "earlier batches" {
+		t.Errorf("of another batch: %v", other)
+	}
+	if err := f.here(t, "--input", "requests.jsonl", "--model-alias", "gpt-4o-mini", "--dry-run", "--probe"); err == nil || !strings.Contains(err.Error(), "--rate") {
+		t.Errorf("a probe of requests: %v", err)
+	}
 	if c["rows"] != float64(n) || c["done"] != float64(n-1) || c["dead"] != 1.0 || c["left"] != 0.0 || c["state"] != "done" {
 		t.Errorf("%v", c)
 	}

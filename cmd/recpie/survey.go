@@ -8,10 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"slices"
 
 	"recpie/internal/fault"
 	"recpie/internal/progress"
@@ -21,27 +21,27 @@ import (
 )
 
 // imagine makes the task's batch without dialling anybody, and returns what counts the tokens of a prompt, and its name.
-func (t *task) imagine(local string) (count func(string) int, by string, err error) {
+func (t *task) imagine(ctx context.Context, local string) (count func(string) int, by string, err error) {
 	c := t.c
 	c.Training.Frozen = true
 	base, path, words := c.Inference.Model, "", false
 	if len(c.Inference.Endpoints) == 0 && (c.Preset == "embedded" || c.LM.Dir != "") {
 		dir := c.LM.Dir
 		if dir == "" {
-			s, err := warmupSettings(c)
-			if err != nil {
-				return nil, "", err
-			}
-			if dir, err = t.w.WarmupDir(s); err != nil {
+			if dir, err = t.warmed(ctx); err != nil {
 				return nil, "", err
 			}
 		}
 		base, path = filepath.Base(dir), filepath.Join(dir, "tokenizer.json")
 	}
-	if exists(path) {
-		err = t.w.LimitBy(filepath.Dir(path), c.Prompts.TokenBudget)
-	} else {
+	if !exists(path) {
 		path = ""
+	}
+	switch {
+	case t.reqs != nil: // sent as they are
+	case path != "":
+		err = t.w.LimitBy(filepath.Dir(path), c.Prompts.TokenBudget)
+	default:
 		err = t.w.Limit(c.Prompts.TokenBudget, characters{})
 	}
 	if err != nil {
@@ -61,7 +61,11 @@ func (t *task) imagine(local string) (count func(string) int, by string, err err
 		return nil, "", err
 	}
 	t.model = who.Model
-	t.batch = &orchestrator.Batch{Writer: orchestrator.Writer{Work: t.w, Model: orchestrator.Fleet{Words: words}, MaxTokens: c.Inference.MaxTokens}, Author: who}
+	if t.reqs != nil {
+		t.calls = &orchestrator.Requests{Calls: t.reqs.call, Author: who.Digest}
+	} else {
+		t.batch = &orchestrator.Batch{Writer: orchestrator.Writer{Work: t.w, Model: orchestrator.Fleet{Words: words}, MaxTokens: c.Inference.MaxTokens}, Author: who}
+	}
 	if path == "" {
 		return func(text string) int { return (len(text) + letters - 1) / letters }, fmt.Sprintf("%d letters a token", letters), nil
 	}
@@ -70,6 +74,29 @@ func (t *task) imagine(local string) (count func(string) int, by string, err err
 		return nil, "", err
 	}
 	return func(text string) int { return len(tok.Encode(text, false)) }, "the model's tokenizer", nil
+}
+
+// warmed is the folder of the embedded model that the settings ask for.
+func (t *task) warmed(ctx context.Context) (string, error) {
+	if t.w == nil {
+		if err := t.forWarmup(ctx); err != nil {
+			return "", err
+		}
+	}
+	s, err := warmupSettings(t.c)
+	if err != nil {
+		return "", err
+	}
+	return t.w.WarmupDir(s)
+}
+
+// glance looks at a row without asking anything.
+func (t *task) glance(row int) (orchestrator.Look, error) {
+	if t.reqs != nil {
+		return t.calls.Look(int64(row))
+	}
+	ask, _ := t.asks.at(row)
+	return t.batch.Look(ask)
 }
 
 // look opens the database of the batch if it is there, and finds the batch; both may be nil. taken tells that another batch has the name.
@@ -105,12 +132,12 @@ func (f *explaining) look(ctx context.Context, t *task) (db *queue.DB, b *queue.
 	return db, b, taken, nil
 }
 
-// measured sums up what the batches of one author in a database have taken.
-func measured(ctx context.Context, db *queue.DB, author string) (sum queue.Measured, err error) {
+// measured sums up what the batches of one author in a database have taken: those of requests, or those of pairs.
+func measured(ctx context.Context, db *queue.DB, author string, requests bool) (sum queue.Measured, err error) {
 	all, err := db.Batches(ctx)
 	for _, b := range all {
 		var j job
-		if err != nil || json.Unmarshal(b.Settings, &j) != nil || j.Author != author {
+		if err != nil || json.Unmarshal(b.Settings, &j) != nil || j.Author != author || requests != (j.Data == "") {
 			continue
 		}
 		var m queue.Measured
@@ -120,47 +147,52 @@ func measured(ctx context.Context, db *queue.DB, author string) (sum queue.Measu
 	return sum, err
 }
 
-// survey looks at the rows, or a sample of them, and fills in how many are to be asked and what their prompts cost. It returns rows that
-// are, and how many letters their prompts have for each token.
-func (t *task) survey(ctx context.Context, e *estimate, db *queue.DB, batch *queue.Batch, count func(string) int) (ask []orchestrator.Ask, perToken float64, err error) {
-	var asks []orchestrator.Ask
-	if rows := t.asks.rows(); rows <= exactRows {
-		asks = slices.Collect(t.asks.all())
-	} else {
+// survey looks at the rows, or a sample of them, and fills in how many are to be asked and what their prompts cost and their answers may. It returns
+// rows that are, and how many letters their prompts have for each token.
+func (t *task) survey(ctx context.Context, e *estimate, db *queue.DB, batch *queue.Batch, count func(string) int) (ask []int, perToken float64, err error) {
+	rows := make([]int, t.rows())
+	if len(rows) > exactRows {
 		rng := rand.New(rand.NewPCG(uint64(t.c.Seed), 0xd41))
-		asks = make([]orchestrator.Ask, sampledRows)
-		for i := range asks {
-			asks[i], _ = t.asks.at(rng.IntN(rows))
+		rows = rows[:sampledRows]
+		for i := range rows {
+			rows[i] = rng.IntN(t.rows())
+		}
+	} else {
+		for i := range rows {
+			rows[i] = i
 		}
 	}
-	e.Looked = len(asks)
-	inputs := make([]queue.Input, len(asks))
+	e.Looked = len(rows)
+	inputs := make([]queue.Input, len(rows))
 	type size struct{ letters, tokens int }
-	sizes, empty := make([]size, len(asks)), make([]bool, len(asks))
-	step := max(1, len(asks)/countedRows)
-	for i, a := range asks {
+	sizes, answers, empty := make([]size, len(rows)), make([]int, len(rows)), make([]bool, len(rows))
+	step := max(1, len(rows)/countedRows)
+	for i, row := range rows {
 		if ctx.Err() != nil {
 			return nil, 0, context.Cause(ctx)
 		}
-		l, err := t.batch.Look(a)
+		l, err := t.glance(row)
 		if err != nil {
 			return nil, 0, err
 		}
-		inputs[i], empty[i] = queue.Input{Row: int64(i), Identity: l.Identity}, l.Reason != ""
+		inputs[i], answers[i], empty[i] = queue.Input{Row: int64(i), Identity: l.Identity}, l.Answer, l.Reason != ""
+		if l.Unbounded {
+			e.Unbounded++
+		}
 		if i%step == 0 && !empty[i] {
-			sizes[i] = size{len(l.Text), count(l.Text) + l.SoftRows}
+			sizes[i] = size{len(l.Text), count(l.Text) + l.Beside}
 		}
 	}
 	planned := batch != nil && batch.State != queue.Planning
-	known := make([]bool, len(asks))
+	known := make([]bool, len(rows))
 	if db != nil && !planned {
 		if known, err = db.Known(ctx, inputs); err != nil {
 			return nil, 0, err
 		}
 	}
-	var reused, none int
+	var reused, none, most int
 	var all, left struct{ rows, letters, tokens int }
-	for i, a := range asks {
+	for i, row := range rows {
 		n := min(1, sizes[i].tokens)
 		all.rows, all.letters, all.tokens = all.rows+n, all.letters+sizes[i].letters, all.tokens+sizes[i].tokens
 		switch {
@@ -171,14 +203,14 @@ func (t *task) survey(ctx context.Context, e *estimate, db *queue.DB, batch *que
 			none++
 			continue
 		}
-		ask = append(ask, a)
+		ask, most = append(ask, row), most+answers[i]
 		left.rows, left.letters, left.tokens = left.rows+n, left.letters+sizes[i].letters, left.tokens+sizes[i].tokens
 	}
 	if left.rows == 0 { // no counted prompt is among those that are left
 		left = all
 	}
-	part := func(n int) float64 { return float64(n) * float64(t.asks.rows()) / float64(max(len(asks), 1)) }
-	e.Reused, e.NoPrompt, e.Requests = part(reused), part(none), part(len(ask))
+	part := func(n int) float64 { return float64(n) * float64(t.rows()) / float64(max(len(rows), 1)) }
+	e.Reused, e.NoPrompt, e.Requests, e.AnswersAtMost, e.Unbounded = part(reused), part(none), part(len(ask)), part(most), math.Round(part(int(e.Unbounded)))
 	if planned {
 		s, err := db.Status(ctx, *batch)
 		if err != nil {
@@ -186,15 +218,18 @@ func (t *task) survey(ctx context.Context, e *estimate, db *queue.DB, batch *que
 		}
 		e.Done, e.Reused = s.OK+s.Dead, float64(s.Reused)
 		share := float64(s.Left()) / float64(max(s.Rows, 1))
-		e.NoPrompt, e.Requests = e.NoPrompt*share, e.Requests*share
+		e.NoPrompt, e.Requests, e.AnswersAtMost = e.NoPrompt*share, e.Requests*share, e.AnswersAtMost*share
 	}
 	e.PromptTokens = e.Requests * float64(left.tokens) / float64(max(left.rows, 1))
 	return ask, float64(left.letters) / float64(max(left.tokens, 1)), nil
 }
 
 // probe connects as a run would and asks for some rows.
-func (f *explaining) probe(ctx context.Context, t *task, ask []orchestrator.Ask, show *progress.Reporter) (p orchestrator.Probed, err error) {
-	if len(ask) == 0 {
+func (f *explaining) probe(ctx context.Context, t *task, rows []int, show *progress.Reporter) (p orchestrator.Probed, err error) {
+	switch {
+	case t.reqs != nil:
+		return p, &usageError{errors.New("--probe asks for explanations of pairs: for requests give --rate, as 'recpie doctor --probe' measures it")}
+	case len(rows) == 0:
 		return p, &usageError{errors.New("--probe: there is no row left to ask for")}
 	}
 	dir, err := os.MkdirTemp("", "recpie-probe-") // of an embedded server
@@ -207,6 +242,10 @@ func (f *explaining) probe(ctx context.Context, t *task, ask []orchestrator.Ask,
 		return p, err
 	}
 	inFlight := t.c.Inference.Concurrency * max(1, len(t.c.Inference.Endpoints))
-	rand.New(rand.NewPCG(uint64(t.c.Seed), 0xb0b)).Shuffle(len(ask), func(i, j int) { ask[i], ask[j] = ask[j], ask[i] })
-	return t.batch.Probe(ctx, ask[:min(len(ask), probeRows*inFlight)], inFlight, probeTime)
+	rand.New(rand.NewPCG(uint64(t.c.Seed), 0xb0b)).Shuffle(len(rows), func(i, j int) { rows[i], rows[j] = rows[j], rows[i] })
+	ask := make([]orchestrator.Ask, min(len(rows), probeRows*inFlight))
+	for i := range ask {
+		ask[i], _ = t.asks.at(rows[i])
+	}
+	return t.batch.Probe(ctx, ask, inFlight, probeTime)
 }
