@@ -78,15 +78,21 @@ func (c Call) prompt() (text string, ids int) {
 	_ = json.Unmarshal(c.Body, &body) // it was checked when it was read
 	all := slices.Clone(body.Prompt.Texts)
 	for _, m := range body.Messages {
-		all = append(all, m.Content.Text)
-		for _, p := range m.Content.Parts {
-			all = append(all, p.Text)
-		}
+		all = append(all, textOf(m))
 	}
 	for _, run := range body.Prompt.Tokens {
 		ids += len(run)
 	}
 	return strings.Join(all, "\n"), ids
+}
+
+// textOf is the text of a message, its parts together.
+func textOf(m openai.Message) string {
+	text := m.Content.Text
+	for _, p := range m.Content.Parts {
+		text += p.Text
+	}
+	return text
 }
 
 func (c Call) sticky() string {
@@ -99,10 +105,7 @@ func (c Call) sticky() string {
 	var key strings.Builder
 	key.WriteString(body.Model)
 	for i, m := range body.Messages {
-		text := m.Content.Text
-		for _, p := range m.Content.Parts {
-			text += p.Text
-		}
+		text := textOf(m)
 		if i == len(body.Messages)-1 {
 			text = text[:min(len(text), stickyText)]
 		}

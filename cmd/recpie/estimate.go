@@ -157,7 +157,7 @@ func (e *estimate) finish(t *task, perToken float64) {
 	if t.version != nil {
 		e.DiskBytes += folderBytes(t.version.Dir)
 	}
-	for _, v := range []*float64{&e.Reused, &e.NoPrompt, &e.Requests, &e.PromptTokens, &e.AnswerTokens, &e.AnswersAtMost, &e.DiskBytes} {
+	for _, v := range []*float64{&e.Reused, &e.NoPrompt, &e.Requests, &e.PromptTokens, &e.AnswerTokens, &e.AnswersAtMost, &e.Unbounded, &e.DiskBytes} {
 		*v = math.Round(*v)
 	}
 }

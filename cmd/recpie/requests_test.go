@@ -144,7 +144,7 @@ func TestExplainRequests(t *testing.T) {
 		t.Fatal(err)
 	}
 	within(t, "disk", num(first, "disk_bytes"), float64(info.Size()), 2)
-	if again := dry(); num(again, "requests") != 0 || num(again, "done") != n {
+	if again := dry(); num(again, "requests") != 0 || num(again, "without_max_tokens") != 0 || num(again, "done") != n {
 		t.Errorf("of a finished batch: %v", again)
 	}
 	if other := dry("--name", "other"); num(other, "reused") != n-1 || num(other, "requests") != 1 || other["rate_by"] != "earlier batches" {

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -147,25 +146,30 @@ func measured(ctx context.Context, db *queue.DB, author string, requests bool) (
 	return sum, err
 }
 
+// sample is all rows of a small batch, and some of a large one.
+func (t *task) sample() []int {
+	all, n := t.rows(), t.rows()
+	rng := rand.New(rand.NewPCG(uint64(t.c.Seed), 0xd41))
+	if all > exactRows {
+		n = sampledRows
+	}
+	rows := make([]int, n)
+	for i := range rows {
+		if rows[i] = i; n < all {
+			rows[i] = rng.IntN(all)
+		}
+	}
+	return rows
+}
+
 // survey looks at the rows, or a sample of them, and fills in how many are to be asked and what their prompts cost and their answers may. It returns
 // rows that are, and how many letters their prompts have for each token.
 func (t *task) survey(ctx context.Context, e *estimate, db *queue.DB, batch *queue.Batch, count func(string) int) (ask []int, perToken float64, err error) {
-	rows := make([]int, t.rows())
-	if len(rows) > exactRows {
-		rng := rand.New(rand.NewPCG(uint64(t.c.Seed), 0xd41))
-		rows = rows[:sampledRows]
-		for i := range rows {
-			rows[i] = rng.IntN(t.rows())
-		}
-	} else {
-		for i := range rows {
-			rows[i] = i
-		}
-	}
+	rows := t.sample()
 	e.Looked = len(rows)
 	inputs := make([]queue.Input, len(rows))
 	type size struct{ letters, tokens int }
-	sizes, answers, empty := make([]size, len(rows)), make([]int, len(rows)), make([]bool, len(rows))
+	sizes, looks := make([]size, len(rows)), make([]orchestrator.Look, len(rows))
 	step := max(1, len(rows)/countedRows)
 	for i, row := range rows {
 		if ctx.Err() != nil {
@@ -175,13 +179,11 @@ func (t *task) survey(ctx context.Context, e *estimate, db *queue.DB, batch *que
 		if err != nil {
 			return nil, 0, err
 		}
-		inputs[i], answers[i], empty[i] = queue.Input{Row: int64(i), Identity: l.Identity}, l.Answer, l.Reason != ""
-		if l.Unbounded {
-			e.Unbounded++
-		}
-		if i%step == 0 && !empty[i] {
+		if i%step == 0 && l.Reason == "" {
 			sizes[i] = size{len(l.Text), count(l.Text) + l.Beside}
 		}
+		l.Text = "" // not kept for all
+		inputs[i], looks[i] = queue.Input{Row: int64(i), Identity: l.Identity}, l
 	}
 	planned := batch != nil && batch.State != queue.Planning
 	known := make([]bool, len(rows))
@@ -190,7 +192,7 @@ func (t *task) survey(ctx context.Context, e *estimate, db *queue.DB, batch *que
 			return nil, 0, err
 		}
 	}
-	var reused, none, most int
+	var reused, none, most, unbounded int
 	var all, left struct{ rows, letters, tokens int }
 	for i, row := range rows {
 		n := min(1, sizes[i].tokens)
@@ -199,18 +201,21 @@ func (t *task) survey(ctx context.Context, e *estimate, db *queue.DB, batch *que
 		case known[i]:
 			reused++
 			continue
-		case empty[i]:
+		case looks[i].Reason != "":
 			none++
 			continue
 		}
-		ask, most = append(ask, row), most+answers[i]
+		ask, most = append(ask, row), most+looks[i].Answer
+		if looks[i].Unbounded {
+			unbounded++
+		}
 		left.rows, left.letters, left.tokens = left.rows+n, left.letters+sizes[i].letters, left.tokens+sizes[i].tokens
 	}
 	if left.rows == 0 { // no counted prompt is among those that are left
 		left = all
 	}
 	part := func(n int) float64 { return float64(n) * float64(t.rows()) / float64(max(len(rows), 1)) }
-	e.Reused, e.NoPrompt, e.Requests, e.AnswersAtMost, e.Unbounded = part(reused), part(none), part(len(ask)), part(most), math.Round(part(int(e.Unbounded)))
+	e.Reused, e.NoPrompt, e.Requests, e.AnswersAtMost, e.Unbounded = part(reused), part(none), part(len(ask)), part(most), part(unbounded)
 	if planned {
 		s, err := db.Status(ctx, *batch)
 		if err != nil {
@@ -218,7 +223,9 @@ func (t *task) survey(ctx context.Context, e *estimate, db *queue.DB, batch *que
 		}
 		e.Done, e.Reused = s.OK+s.Dead, float64(s.Reused)
 		share := float64(s.Left()) / float64(max(s.Rows, 1))
-		e.NoPrompt, e.Requests, e.AnswersAtMost = e.NoPrompt*share, e.Requests*share, e.AnswersAtMost*share
+		for _, v := range []*float64{&e.NoPrompt, &e.Requests, &e.AnswersAtMost, &e.Unbounded} {
+			*v *= share
+		}
 	}
 	e.PromptTokens = e.Requests * float64(left.tokens) / float64(max(left.rows, 1))
 	return ask, float64(left.letters) / float64(max(left.tokens, 1)), nil
