@@ -6,7 +6,7 @@ ENV   := scripts/with-env
 SAYS  := echo "compiling (a machine's first time takes 2 to 5 minutes: the wrapper of libtorch is compiled)" >&2
 GOFILES = $(shell git ls-files -co --exclude-standard '*.go')
 
-.PHONY: help setup build quickstart quickstart-seeds test test-crash test-postgres test-kills test-sdk test-vllm test-vllm-scale nightly lint bench clean
+.PHONY: help setup build quickstart quickstart-seeds test test-crash test-postgres test-kills test-sdk test-transformers test-vllm test-vllm-scale nightly lint bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -42,6 +42,9 @@ test-kills: ## the batch engine killed more than 1000 times on both databases
 test-sdk: setup ## the official SDK of the training API against our server
 	@scripts/peers/sdk.sh
 
+test-transformers: setup ## logits, gradients and files of every architecture beside transformers and PEFT
+	@scripts/peers/transformers.sh
+
 test-vllm: setup ## a real vLLM on this CPU against our clients
 	@scripts/peers/vllm.sh
 
@@ -63,7 +66,7 @@ bench: setup ## benchmarks beside their peers (bench/)
 
 lint: setup ## gofmt, go vet, staticcheck
 	@out=$$(gofmt -l $(GOFILES)); [ -z "$$out" ] || { echo "gofmt: $$out"; exit 1; }
-	@$(ENV) go vet ./... && $(ENV) go vet -tags peers ./internal/peers
+	@$(ENV) go vet ./... && $(ENV) go vet -tags peers ./internal/peers ./internal/lm
 	@$(ENV) go tool staticcheck ./...
 
 clean: ## remove what was built in the clone

@@ -63,8 +63,8 @@ func (w *Workspace) Warmup(ctx context.Context, s WarmupSettings, progress func(
 	if err := w.Limit(s.TokenBudget, counter{tok}); err != nil {
 		return "", err
 	}
-	model, err := lm.NewGPT2(lm.Config{ModelType: "gpt2", Architectures: []string{"GPT2LMHeadModel"}, VocabSize: tok.VocabSize(), NPositions: s.Context, NEmbd: s.Hidden,
-		NLayer: s.Layers, NHead: s.Heads, Activation: "gelu_new", LayerNormEps: 1e-5, InitializerRange: 0.02}, s.Seed)
+	model, err := lm.NewModel(lm.Config{ModelType: lm.TypeGPT2, VocabSize: tok.VocabSize(), MaxPositions: s.Context, HiddenSize: s.Hidden,
+		NumLayers: s.Layers, NumHeads: s.Heads, NormEps: 1e-5, InitializerRange: 0.02}, s.Seed)
 	if err != nil {
 		return "", err
 	}

@@ -111,7 +111,7 @@ func TestBenchEmbeddedServer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	model, err := lm.NewGPT2(lm.Config{VocabSize: tok.VocabSize(), NPositions: 256, NEmbd: 32, NLayer: 2, NHead: 2, InitializerRange: .2}, 1)
+	model, err := lm.NewModel(lm.Config{VocabSize: tok.VocabSize(), MaxPositions: 256, HiddenSize: 32, NumLayers: 2, NumHeads: 2, InitializerRange: .2}, 1)
 	if err != nil {
 		t.Fatal(err)
 	}

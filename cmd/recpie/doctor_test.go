@@ -35,7 +35,7 @@ func embeddedServer(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	model, err := lm.NewGPT2(lm.Config{VocabSize: tok.VocabSize(), NPositions: 512, NEmbd: 32, NLayer: 1, NHead: 2, InitializerRange: 0.2}, 7)
+	model, err := lm.NewModel(lm.Config{VocabSize: tok.VocabSize(), MaxPositions: 512, HiddenSize: 32, NumLayers: 1, NumHeads: 2, InitializerRange: 0.2}, 7)
 	if err != nil {
 		t.Fatal(err)
 	}

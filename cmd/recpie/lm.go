@@ -19,7 +19,7 @@ import (
 
 func (a *app) lmCmd() *cobra.Command {
 	cmd := &cobra.Command{Use: "lm", Short: "The embedded language model: serve it, warm it up", Example: "  recpie lm serve --listen 127.0.0.1:8000\n  recpie lm warmup --data my/data"}
-	cmd.AddCommand(a.lmServeCmd(), a.lmWarmupCmd())
+	cmd.AddCommand(a.lmServeCmd(), a.lmWarmupCmd(), a.lmMergeCmd())
 	return cmd
 }
 
@@ -48,13 +48,40 @@ func (a *app) lmWarmupCmd() *cobra.Command {
 	}
 }
 
+func (a *app) lmMergeCmd() *cobra.Command {
+	var model, adapter, out string
+	cmd := &cobra.Command{
+		Use: "merge", Short: "Write a model with an adapter added to its weights, for servers that serve no adapters on it", Args: cobra.NoArgs,
+		Long: `Merge reads a model folder and a PEFT adapter of it and writes a full float32 checkpoint with tokenizer and chat template. vLLM serves no
+adapters on GPT-2, so a trained GPT-2 is served merged (recpie doctor says which way a server takes).`,
+		Example: "  recpie lm merge --model models/gpt2 --adapter runs/one/adapters/r3 --out models/gpt2-r3",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			for flag, v := range map[string]string{"model": model, "adapter": adapter, "out": out} {
+				if v == "" {
+					return &usageError{fmt.Errorf("--%s is missing", flag)}
+				}
+			}
+			if err := lm.Merge(model, adapter, out); err != nil {
+				return err
+			}
+			return a.print(cmd.OutOrStdout(), map[string]string{"dir": out}, func(w io.Writer) { fmt.Fprintln(w, out) })
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&model, "model", "", "Hugging Face folder of the base model")
+	f.StringVar(&adapter, "adapter", "", "PEFT folder: adapter_config.json and adapter_model.safetensors")
+	f.StringVar(&out, "out", "", "folder to write; it must not exist")
+	return cmd
+}
+
 func (a *app) lmServeCmd() *cobra.Command {
-	var listen, model, root, state, name, keyEnv string
+	var listen, model, root, state, name, keyEnv, device, dtype string
+	var checkpointing bool
 	cmd := &cobra.Command{
 		Use: "serve", Short: "Serve a model over vLLM's API and the adapter-training API on one port", Args: cobra.NoArgs,
 		Long: `Serve answers vLLM's API (/v1/...) and the adapter-training API (/api/v1/...) on one port until it is stopped. Without --model it serves
 the warmed-up model of the configured data. Off loopback it needs a key, read from the environment variable named by --key-env.`,
-		Example: "  recpie lm serve --listen 127.0.0.1:8000\n  recpie lm serve --model models/gpt2 --adapter-root adapters --state lm-state",
+		Example: "  recpie lm serve --listen 127.0.0.1:8000\n  recpie lm serve --model models/gpt2 --adapter-root adapters --state lm-state\n  recpie lm serve --model models/Llama-3.1-8B-Instruct --device cuda --dtype bfloat16 --checkpoint-activations",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := a.load()
 			if err != nil {
@@ -78,7 +105,10 @@ the warmed-up model of the configured data. Off loopback it needs a key, read fr
 				}
 				show.Close()
 			}
-			bundle, err := lm.LoadDir(model)
+			if dtype != "float32" && dtype != "bfloat16" {
+				return &usageError{fmt.Errorf("--dtype %q: float32 and bfloat16 are known", dtype)}
+			}
+			bundle, err := lm.Load(model, lm.LoadOptions{Device: lm.Device(device), BFloat16: dtype == "bfloat16"})
 			if err != nil {
 				return err
 			}
@@ -89,7 +119,7 @@ the warmed-up model of the configured data. Off loopback it needs a key, read fr
 			if err := serveDirs(listen, &root, &state); err != nil {
 				return err
 			}
-			srv, err := lmserver.New(lmserver.Options{Model: bundle, Listen: listen, APIKey: key, AdapterRoot: root, StateDir: state, Engine: lm.EngineOptions{Workers: threads(c)}, Log: slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))})
+			srv, err := lmserver.New(lmserver.Options{Model: bundle, Listen: listen, APIKey: key, AdapterRoot: root, StateDir: state, Checkpointing: checkpointing, Engine: lm.EngineOptions{Workers: threads(c)}, Log: slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))})
 			if err != nil {
 				return err
 			}
@@ -100,6 +130,9 @@ the warmed-up model of the configured data. Off loopback it needs a key, read fr
 	f := cmd.Flags()
 	f.StringVar(&listen, "listen", "127.0.0.1:8000", "address")
 	f.StringVar(&model, "model", "", "Hugging Face folder; empty warms up a small model on the configured data")
+	f.StringVar(&device, "device", "cpu", "where to compute: cpu, cuda or cuda:N (a libtorch with CUDA)")
+	f.StringVar(&dtype, "dtype", "float32", "weights in memory: float32, or bfloat16 on a GPU")
+	f.BoolVar(&checkpointing, "checkpoint-activations", false, "training computes the layers again for the gradient: a third slower, the memory of one layer")
 	f.StringVar(&name, "name", "", "served model name (default: the folder's)")
 	f.StringVar(&root, "adapter-root", "", "the only folder that adapters are loaded from; off turns loading off (default a folder of the port in the cache)")
 	f.StringVar(&state, "state", "", "folder of training checkpoints; off turns the training API off (default a folder of the port in the cache)")

@@ -17,8 +17,8 @@ func newAdamState(sizes []int) *adamState {
 	return a
 }
 
-// norm returns the Euclidean norm of all gradients together.
-func norm(grads [][]float32) float64 {
+// gradNorm returns the Euclidean norm of all gradients together.
+func gradNorm(grads [][]float32) float64 {
 	sum := 0.0
 	for _, g := range grads {
 		for _, v := range g {
@@ -31,7 +31,7 @@ func norm(grads [][]float32) float64 {
 // update changes the parameters in place. decays says which of them weight decay touches; nil is all. It returns the norm before
 // clipping.
 func (a *adamState) update(params, grads [][]float32, p AdamParams, decays func(i int) bool) float64 {
-	total, clip := norm(grads), 1.0
+	total, clip := gradNorm(grads), 1.0
 	if p.GradClipNorm > 0 && total > p.GradClipNorm {
 		clip = p.GradClipNorm / total
 	}

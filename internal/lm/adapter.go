@@ -7,22 +7,23 @@ import (
 	"recpie/internal/torch"
 )
 
-// adapter is a LoRA merged into copies of the matrices it changes: decoding then costs what the base model costs. Everything else is
-// shared with the base. refs counts the requests that use it.
+// adapter is a LoRA over the base's network. A small one is merged into copies of the matrices it changes, so that decoding costs what the base
+// model costs; beside large matrices its factors are kept and multiplied. Everything else is shared with the base. refs counts the
+// requests that use it.
 type adapter struct {
 	name, dir string
 	cfg       LoRAConfig
 	net       *network
-	merged    []*torch.Tensor
+	own       []*torch.Tensor
 	refs      int
 	unloaded  bool
 }
 
 func (a *adapter) free() {
-	for _, t := range a.merged {
+	for _, t := range a.own {
 		t.Free()
 	}
-	a.merged = nil
+	a.own = nil
 }
 
 // AdapterInfo describes a loaded adapter.
@@ -43,7 +44,7 @@ func (e *Engine) LoadAdapter(name, dir string) error {
 		return fault.New(fault.Item, op, err)
 	}
 	a := &adapter{name: name, dir: dir, cfg: cfg}
-	if err := a.merge(e.base, data); err != nil {
+	if err := a.arrange(e.b.Model, e.base, data); err != nil {
 		return fault.New(fault.Fatal, op, err)
 	}
 	e.mu.Lock()
@@ -87,21 +88,33 @@ func (e *Engine) Adapters() []AdapterInfo {
 	return out
 }
 
-// merge makes the adapter's network: w + scale·aᵀ·uᵀ in place of each target's w.
-func (a *adapter) merge(base *network, data [][]float32) error {
+// mergeBytes is the most that merged copies of one adapter may take.
+var mergeBytes int64 = 256 << 20
+
+// arrange makes the adapter's network.
+func (a *adapter) arrange(m *Model, base *network, data [][]float32) error {
 	net := *base
 	net.blocks = append([]block(nil), base.blocks...)
-	err := torch.NoGrad(func(s *torch.Scope) error {
-		sp := loraSpecs(base.cfg, a.cfg)
-		targets := a.cfg.targets()
-		for i := 0; i < len(sp); i += 2 {
-			l := net.blocks[i/2/len(targets)].target(targets[i/2%len(targets)])
-			s.Sub(func(s *torch.Scope) {
-				la, lb := s.Float32(data[i], sp[i].shape...), s.Float32(data[i+1], sp[i+1].shape...)
-				delta := s.MatMul(s.Transpose(la, 0, 1), s.Transpose(lb, 0, 1))
-				l.w = s.Keep(s.Add(l.w, s.MulS(delta, a.cfg.scale())))
-				a.merged = append(a.merged, l.w)
-			})
+	targets, size := m.Cfg.targets(a.cfg), int64(0)
+	for _, t := range targets {
+		size += 4 * t.in * t.out * int64(m.Cfg.NumLayers)
+	}
+	err := m.dev.NoGrad(func(s *torch.Scope) error {
+		sp := loraSpecs(m.Cfg, a.cfg)
+		for i := range net.blocks {
+			for k, t := range targets {
+				l, at := net.blocks[i].linear(t.of), 2*(i*len(targets)+k)
+				s.Sub(func(s *torch.Scope) {
+					fa, fb := s.Float32(data[at], sp[at].shape...), s.Float32(data[at+1], sp[at+1].shape...)
+					if size > mergeBytes {
+						p := loraPart{from: t.from, n: t.out, a: s.Keep(s.To(fa, m.dtype)), u: s.Keep(s.To(fb, m.dtype)), scale: a.cfg.scale()}
+						l.lora = append(l.lora[:len(l.lora):len(l.lora)], p)
+						a.own = append(a.own, p.a, p.u)
+						return
+					}
+					a.add(s, l, base.blocks[i].linear(t.of), t, s.MulS(s.MatMul(fb, fa), a.cfg.scale()))
+				})
+			}
 		}
 		return nil
 	})
@@ -111,4 +124,13 @@ func (a *adapter) merge(base *network, data [][]float32) error {
 	}
 	a.net = &net
 	return nil
+}
+
+// add adds delta [out, in] to the rows of a target in a copy of its layer's matrix, which is made when base still holds it.
+func (a *adapter) add(s *torch.Scope, l, base *linear, t target, delta *torch.Tensor) {
+	if l.w == base.w {
+		l.w = s.Keep(s.Clone(base.w))
+		a.own = append(a.own, l.w)
+	}
+	l.addRows(s, t, delta)
 }

@@ -22,7 +22,7 @@ func TestAttentionInParts(t *testing.T) {
 				see[j] = j%width == 0 || j*7919%5 < 2
 			}
 			s.RequireGrad(k)
-			y := attend(s, q, k, v, s.Bool(see, rows, 1, cols, width))
+			y := (&network{cfg: Config{NumHeads: heads, NumKVHeads: heads}}).attend(s, q, k, v, s.Bool(see, rows, 1, cols, width))
 			got[i] = s.Float32s(y)
 			s.Backward(s.Sum(s.Square(y)))
 			grad[i] = s.Float32s(s.Grad(k))

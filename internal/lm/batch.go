@@ -21,7 +21,7 @@ type batch struct {
 const scoreRows = 1024
 
 func (b *batch) compute() error {
-	soft := newSoftTable(b.net.cfg.NEmbd)
+	soft := newSoftTable(b.net.cfg.HiddenSize)
 	seqs := make([][]int64, len(b.jobs))
 	for i, j := range b.jobs {
 		seqs[i] = promptKeys(j.req, soft)
@@ -51,7 +51,7 @@ func (b *batch) compute() error {
 			}
 		}
 	}
-	return torch.NoGrad(func(s *torch.Scope) error {
+	return b.e.b.Model.dev.NoGrad(func(s *torch.Scope) error {
 		var rows *torch.Tensor
 		if len(soft.data) > 0 {
 			rows = s.Float32(soft.data, int64(len(soft.data)/soft.dim), int64(soft.dim))

@@ -11,7 +11,7 @@ import (
 // quickstart is the model of the quickstart: 4 layers × 192 over 4096 ids.
 func quickstart(b *testing.B) *Bundle {
 	b.Helper()
-	m, err := NewGPT2(Config{VocabSize: 4096, NPositions: 512, NEmbd: 192, NLayer: 4, NHead: 6}, 1)
+	m, err := NewModel(Config{VocabSize: 4096, MaxPositions: 512, HiddenSize: 192, NumLayers: 4, NumHeads: 6}, 1)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -22,7 +22,7 @@ func quickstart(b *testing.B) *Bundle {
 // sized is GPT-2's layer shape of the published prototypes: 6 × 256 over 8192 ids.
 func sized(b *testing.B) *Bundle {
 	b.Helper()
-	m, err := NewGPT2(Config{VocabSize: 8192, NPositions: 512, NEmbd: 256, NLayer: 6, NHead: 8}, 1)
+	m, err := NewModel(Config{VocabSize: 8192, MaxPositions: 512, HiddenSize: 256, NumLayers: 6, NumHeads: 8}, 1)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -96,8 +96,10 @@ func FuzzAdapterConfig(f *testing.F) {
 		if err := os.WriteFile(filepath.Join(dir, "adapter_config.json"), data, 0o644); err != nil {
 			t.Fatal(err)
 		}
-		if c, err := ReadAdapterConfig(dir); err == nil && (c.validate() != nil || len(c.targets()) == 0) {
-			t.Errorf("accepted %+v", c)
+		for _, m := range []Config{{ModelType: TypeGPT2, NumLayers: 1}, {ModelType: TypeLlama, NumLayers: 1}, {ModelType: TypeMixtral, NumLayers: 1, Experts: 4}} {
+			if c, err := readPEFTConfig(dir, m); err == nil && (c.check(m) != nil || len(m.targets(c)) == 0) {
+				t.Errorf("accepted %+v", c)
+			}
 		}
 	})
 }
@@ -105,6 +107,8 @@ func FuzzAdapterConfig(f *testing.F) {
 func FuzzModelConfig(f *testing.F) {
 	f.Add([]byte(`{"model_type":"gpt2","vocab_size":61,"n_positions":48,"n_embd":24,"n_layer":3,"n_head":4}`))
 	f.Add([]byte(`{"model_type":"gpt2","vocab_size":61,"n_positions":48,"n_embd":24,"n_layer":3,"n_head":0,"n_inner":-4}`))
+	f.Add([]byte(`{"model_type":"llama","vocab_size":61,"max_position_embeddings":48,"hidden_size":24,"num_hidden_layers":3,"num_attention_heads":4,"num_key_value_heads":2,"intermediate_size":9,"rope_scaling":{"rope_type":"llama3","factor":8,"low_freq_factor":1,"high_freq_factor":4,"original_max_position_embeddings":16}}`))
+	f.Add([]byte(`{"model_type":"mixtral","vocab_size":61,"max_position_embeddings":48,"hidden_size":24,"num_hidden_layers":3,"num_attention_heads":4,"intermediate_size":9,"num_local_experts":4,"num_experts_per_tok":2,"eos_token_id":null}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		dir := t.TempDir()
 		if err := os.WriteFile(filepath.Join(dir, "config.json"), data, 0o644); err != nil {

@@ -23,7 +23,7 @@ type row struct {
 // cache holds the keys and values of all rows, allocated once for the longest continuation. Every row writes its next position into
 // the same slot: slots that are not a row's own (padding of its prompt) are hidden by the bias.
 type cache struct {
-	k, v []*torch.Tensor // per layer [rows, heads, slots, head]
+	k, v []*torch.Tensor // per layer [rows, key heads, slots, head]
 	bias *torch.Tensor   // [rows, 1, 1, slots], 0 or -Inf
 	used int             // slots filled
 }
@@ -137,11 +137,11 @@ func (b *batch) newCache(s *torch.Scope, rows []*row, states []levelState, longe
 			}
 		}
 	}
-	c.bias = s.Keep(s.Float32(bias, int64(len(rows)), 1, 1, int64(slots)))
+	c.bias = s.Keep(s.To(s.Float32(bias, int64(len(rows)), 1, 1, int64(slots)), b.net.embeds.DType()))
 	for l := range b.net.blocks {
 		s.Sub(func(s *torch.Scope) {
-			k := s.Zeros(torch.Float32, int64(len(rows)), int64(cfg.NHead), int64(slots), int64(cfg.Head()))
-			v := s.Zeros(torch.Float32, int64(len(rows)), int64(cfg.NHead), int64(slots), int64(cfg.Head()))
+			k := s.Zeros(b.net.embeds.DType(), int64(len(rows)), int64(cfg.NumKVHeads), int64(slots), int64(cfg.HeadDim))
+			v := s.Zeros(b.net.embeds.DType(), int64(len(rows)), int64(cfg.NumKVHeads), int64(slots), int64(cfg.HeadDim))
 			for from := 0; from < len(rows); {
 				level, to := rows[from].leaf.level, from
 				var idx []int64
@@ -197,23 +197,6 @@ func (b *batch) step(s *torch.Scope, c *cache, rows []*row) *torch.Tensor {
 			ids[i], pos[i] = int64(r.next), int64(r.length-1)
 		}
 	}
-	net, cfg := b.net, b.net.cfg
-	heads, head, d := int64(cfg.NHead), int64(cfg.Head()), int64(cfg.NEmbd)
-	scale := 1 / math.Sqrt(float64(head))
-	slot := int64(c.used)
-	bias := s.Narrow(c.bias, 3, 0, slot+1)
-	x := s.Add(s.Embedding(net.wte, s.Int64(ids, n)), s.Embedding(net.wpe, s.Int64(pos, n)))
-	for i := range net.blocks {
-		l := &net.blocks[i]
-		qkv := s.Reshape(l.qkv.apply(s, s.LayerNorm(x, l.ln1w, l.ln1b, cfg.LayerNormEps)), n, 3, heads, 1, head)
-		s.CopyInto(s.Narrow(c.k[i], 2, slot, 1), s.Select(qkv, 1, 1))
-		s.CopyInto(s.Narrow(c.v[i], 2, slot, 1), s.Select(qkv, 1, 2))
-		q := s.MulS(s.Select(qkv, 1, 0), scale)
-		att := s.Softmax(s.Add(s.MatMul(q, s.Transpose(s.Narrow(c.k[i], 2, 0, slot+1), 2, 3)), bias), -1)
-		att = s.Reshape(s.MatMul(att, s.Narrow(c.v[i], 2, 0, slot+1)), n, d)
-		x = s.Add(x, l.proj.apply(s, att))
-		x = s.Add(x, l.feedForward(s, x, cfg.LayerNormEps))
-	}
-	c.used++
-	return s.LogSoftmax(net.logits(s, s.LayerNorm(x, net.lnfw, net.lnfb, cfg.LayerNormEps)), -1)
+	h := b.net.decodeStep(s, c, ids, pos)
+	return s.LogSoftmax(b.net.logits(s, h), -1)
 }

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"recpie/internal/fault"
-	"recpie/internal/torch"
 )
 
 // Errors of requests and adapters, to be told apart with errors.Is.
@@ -79,7 +78,7 @@ func NewEngine(b *Bundle, o EngineOptions) *Engine {
 	}
 	o.Workers = max(1, o.Workers)
 	e := &Engine{
-		b: b, opt: o, base: newNetwork(b.Model.Cfg, func(n string) *torch.Tensor { return b.Model.w[n] }),
+		b: b, opt: o, base: b.Model.network(),
 		wake: make(chan struct{}, o.Workers), stop: make(chan struct{}), adapters: map[string]*adapter{},
 	}
 	for range o.Workers {
@@ -210,9 +209,9 @@ func checkPrompt(prompt []int32, soft []SoftRows, cfg Config) error {
 	}
 	covered := make([]bool, len(prompt))
 	for _, s := range soft {
-		if s.Rows < 1 || s.Pos < 0 || s.Pos > len(prompt)-s.Rows || len(s.Data) != s.Rows*cfg.NEmbd {
+		if s.Rows < 1 || s.Pos < 0 || s.Pos > len(prompt)-s.Rows || len(s.Data) != s.Rows*cfg.HiddenSize {
 			return fault.Newf(fault.Item, "", "soft rows: %d rows of width %d at %d do not fit a prompt of %d with %d numbers",
-				s.Rows, cfg.NEmbd, s.Pos, len(prompt), len(s.Data))
+				s.Rows, cfg.HiddenSize, s.Pos, len(prompt), len(s.Data))
 		}
 		for _, v := range s.Data {
 			if math.IsNaN(float64(v)) || math.IsInf(float64(v), 0) {
@@ -289,7 +288,7 @@ func (e *Engine) take() (batch []*job, kv int) {
 	defer e.mu.Unlock()
 	var rest []*job
 	rows, tokens, longest := 0, 0, 0
-	perPosition := 8 * e.b.Model.Cfg.NLayer * e.b.Model.Cfg.NEmbd // bytes of a row's keys and values
+	perPosition := e.b.Model.Cfg.kvBytes()
 	for _, j := range e.queue {
 		n := max(1, j.rows)
 		long := max(longest, len(j.req.Prompt)+j.max)

@@ -6,8 +6,10 @@ import (
 	"math"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"recpie/internal/fault"
 
@@ -19,7 +21,7 @@ func requests(b *Bundle, n int, change func(i int, r *GenRequest)) []*GenRequest
 	rng := rand.New(rand.NewPCG(11, 12))
 	cfg := b.Model.Cfg
 	shared := randomIDs(rng, 70, cfg.VocabSize)
-	rows := randomRows(rng, 2*cfg.NEmbd)
+	rows := randomRows(rng, 2*cfg.HiddenSize)
 	var out []*GenRequest
 	for i := range n {
 		r := &GenRequest{MaxTokens: 6 + i%7, Temperature: 1, Logprobs: 2, PromptLogprobs: -1, N: 1 + i%2, Seed: new(int64)}
@@ -77,57 +79,59 @@ func sameChoices(t *testing.T, what string, got, want []*GenResult) {
 
 // Sampled and greedy answers must not depend on batch mates, on prefix sharing or on compaction.
 func TestAnswersDoNotDependOnTheBatch(t *testing.T) {
-	b := tiny(t, 1)
-	for name, change := range map[string]func(int, *GenRequest){
-		"sampled": func(int, *GenRequest) {},
-		"greedy":  func(_ int, r *GenRequest) { r.Temperature, r.N = 0, 1 },
-		"nucleus": func(_ int, r *GenRequest) { r.TopP, r.TopK, r.Temperature = .8, 9, .7 },
-		"ends":    func(i int, r *GenRequest) { r.StopIDs = []int32{1, 2, 3, int32(i)} },
-	} {
-		t.Run(name, func(t *testing.T) {
-			rs := requests(b, 14, change)
-			alone := engine(t, b, EngineOptions{MaxBatch: 1, NoSharing: true})
-			var want []*GenResult
-			for _, r := range rs {
-				want = append(want, generate(t, alone, r))
-			}
-			shared := engine(t, b, EngineOptions{})
-			sameChoices(t, "shared", together(t, shared, rs), want)
-			plain := engine(t, b, EngineOptions{NoSharing: true, MaxBatch: 5})
-			sameChoices(t, "not shared", together(t, plain, rs), want)
-			cached := int64(0)
-			again := engine(t, b, EngineOptions{})
-			for _, res := range together(t, again, rs) {
-				cached += int64(res.CachedTokens)
-			}
-			if s := again.Stats(); cached != s.PromptTokensSent-s.PromptTokensComputed {
-				t.Errorf("%d positions reported as cached, %d sent, %d computed", cached, s.PromptTokensSent, s.PromptTokensComputed)
-			}
-			if s, p := shared.Stats(), plain.Stats(); s.PromptTokensComputed >= p.PromptTokensComputed || s.PromptTokensSent != p.PromptTokensSent {
-				t.Errorf("sharing computed %d of %d positions, without it %d", s.PromptTokensComputed, s.PromptTokensSent, p.PromptTokensComputed)
-			}
-		})
-	}
+	every(t, 1, func(t *testing.T, b *Bundle) {
+		for name, change := range map[string]func(int, *GenRequest){
+			"sampled": func(int, *GenRequest) {},
+			"greedy":  func(_ int, r *GenRequest) { r.Temperature, r.N = 0, 1 },
+			"nucleus": func(_ int, r *GenRequest) { r.TopP, r.TopK, r.Temperature = .8, 9, .7 },
+			"ends":    func(i int, r *GenRequest) { r.StopIDs = []int32{1, 2, 3, int32(i)} },
+		} {
+			t.Run(name, func(t *testing.T) {
+				rs := requests(b, 14, change)
+				alone := engine(t, b, EngineOptions{MaxBatch: 1, NoSharing: true})
+				var want []*GenResult
+				for _, r := range rs {
+					want = append(want, generate(t, alone, r))
+				}
+				shared := engine(t, b, EngineOptions{})
+				sameChoices(t, "shared", together(t, shared, rs), want)
+				plain := engine(t, b, EngineOptions{NoSharing: true, MaxBatch: 5})
+				sameChoices(t, "not shared", together(t, plain, rs), want)
+				cached := int64(0)
+				again := engine(t, b, EngineOptions{})
+				for _, res := range together(t, again, rs) {
+					cached += int64(res.CachedTokens)
+				}
+				if s := again.Stats(); cached != s.PromptTokensSent-s.PromptTokensComputed {
+					t.Errorf("%d positions reported as cached, %d sent, %d computed", cached, s.PromptTokensSent, s.PromptTokensComputed)
+				}
+				if s, p := shared.Stats(), plain.Stats(); s.PromptTokensComputed >= p.PromptTokensComputed || s.PromptTokensSent != p.PromptTokensSent {
+					t.Errorf("sharing computed %d of %d positions, without it %d", s.PromptTokensComputed, s.PromptTokensSent, p.PromptTokensComputed)
+				}
+			})
+		}
+	})
 }
 
 // Log probabilities along a sampled continuation must be those of one full forward pass over prompt and continuation.
 func TestCachedDecodingEqualsFullForward(t *testing.T) {
-	b := tiny(t, 2)
-	e := engine(t, b, EngineOptions{})
-	rs := requests(b, 9, func(_ int, r *GenRequest) {})
-	for i, res := range together(t, e, rs) {
-		for _, c := range res.Choices {
-			table := newSoftTable(b.Model.Cfg.NEmbd)
-			keys := promptKeys(rs[i], table)
-			for _, id := range c.Tokens {
-				keys = append(keys, int64(id))
-			}
-			ref := reference(t, b, nil, keys, table.data)
-			for k, id := range c.Tokens {
-				near(t, "cached log probability", float64(c.Logprobs[k]), float64(ref[len(rs[i].Prompt)+k-1][id]), 2e-5)
+	every(t, 2, func(t *testing.T, b *Bundle) {
+		e := engine(t, b, EngineOptions{})
+		rs := requests(b, 9, func(_ int, r *GenRequest) {})
+		for i, res := range together(t, e, rs) {
+			for _, c := range res.Choices {
+				table := newSoftTable(b.Model.Cfg.HiddenSize)
+				keys := promptKeys(rs[i], table)
+				for _, id := range c.Tokens {
+					keys = append(keys, int64(id))
+				}
+				ref := reference(t, b, nil, keys, table.data)
+				for k, id := range c.Tokens {
+					near(t, "cached log probability", float64(c.Logprobs[k]), float64(ref[len(rs[i].Prompt)+k-1][id]), 2e-5)
+				}
 			}
 		}
-	}
+	})
 }
 
 func TestSeeds(t *testing.T) {
@@ -146,28 +150,29 @@ func TestSeeds(t *testing.T) {
 }
 
 func TestPromptScores(t *testing.T) {
-	b := tiny(t, 4)
-	e := engine(t, b, EngineOptions{})
-	prompt := []int32{3, 1, 4, 1, 5, 9, 2, 6}
-	ref := reference(t, b, nil, promptKeys(&GenRequest{Prompt: prompt}, newSoftTable(16)), nil)
-	res := generate(t, e, &GenRequest{Prompt: prompt, PromptLogprobs: 3, Logprobs: -1})
-	if len(res.Choices) != 0 || len(res.PromptLogprobs) != len(prompt) {
-		t.Fatalf("%d choices, %d scores", len(res.Choices), len(res.PromptLogprobs))
-	}
-	if p := res.PromptLogprobs[0]; p.Rank != 0 || !math.IsNaN(float64(p.Logprob)) {
-		t.Errorf("the first entry should be undefined: %+v", p)
-	}
-	for i := 1; i < len(prompt); i++ {
-		p := res.PromptLogprobs[i]
-		near(t, "prompt score", float64(p.Logprob), float64(ref[i-1][prompt[i]]), 1e-5)
-		if p.Rank != rankOf(ref[i-1], prompt[i]) || res.PromptTop[i][0] != p || len(res.PromptTop[i]) < 3 {
-			t.Errorf("position %d: %+v, alternatives %+v", i, p, res.PromptTop[i])
+	every(t, 4, func(t *testing.T, b *Bundle) {
+		e := engine(t, b, EngineOptions{})
+		prompt := []int32{3, 1, 4, 1, 5, 9, 2, 6}
+		ref := reference(t, b, nil, promptKeys(&GenRequest{Prompt: prompt}, newSoftTable(16)), nil)
+		res := generate(t, e, &GenRequest{Prompt: prompt, PromptLogprobs: 3, Logprobs: -1})
+		if len(res.Choices) != 0 || len(res.PromptLogprobs) != len(prompt) {
+			t.Fatalf("%d choices, %d scores", len(res.Choices), len(res.PromptLogprobs))
 		}
-	}
-	late := generate(t, e, &GenRequest{Prompt: prompt, PromptLogprobs: 0, PromptFrom: 6, MaxTokens: 2, Logprobs: -1})
-	if late.PromptLogprobs[5].Rank != 0 || late.PromptLogprobs[6].Rank != res.PromptLogprobs[6].Rank || len(late.Choices[0].Tokens) != 2 {
-		t.Errorf("scores from 6 on: %+v", late.PromptLogprobs)
-	}
+		if p := res.PromptLogprobs[0]; p.Rank != 0 || !math.IsNaN(float64(p.Logprob)) {
+			t.Errorf("the first entry should be undefined: %+v", p)
+		}
+		for i := 1; i < len(prompt); i++ {
+			p := res.PromptLogprobs[i]
+			near(t, "prompt score", float64(p.Logprob), float64(ref[i-1][prompt[i]]), 1e-5)
+			if p.Rank != rankOf(ref[i-1], prompt[i]) || res.PromptTop[i][0] != p || len(res.PromptTop[i]) < 3 {
+				t.Errorf("position %d: %+v, alternatives %+v", i, p, res.PromptTop[i])
+			}
+		}
+		late := generate(t, e, &GenRequest{Prompt: prompt, PromptLogprobs: 0, PromptFrom: 6, MaxTokens: 2, Logprobs: -1})
+		if late.PromptLogprobs[5].Rank != 0 || late.PromptLogprobs[6].Rank != res.PromptLogprobs[6].Rank || len(late.Choices[0].Tokens) != 2 {
+			t.Errorf("scores from 6 on: %+v", late.PromptLogprobs)
+		}
+	})
 }
 
 func TestLimitsAndRefusals(t *testing.T) {
@@ -249,4 +254,43 @@ func TestCancelledAndClosed(t *testing.T) {
 	if _, err := e.Generate(t.Context(), r); !errors.Is(err, ErrClosed) {
 		t.Errorf("closed: %v", err)
 	}
+}
+
+// When every prompt begins alike, the common level has no position of its own to answer.
+func TestOneHistoryForAll(t *testing.T) {
+	every(t, 2, func(t *testing.T, b *Bundle) {
+		rng := rand.New(rand.NewPCG(1, 1))
+		history := randomIDs(rng, 80, b.Model.Cfg.VocabSize)
+		var rs []*GenRequest
+		for range 6 {
+			rs = append(rs, &GenRequest{Prompt: append(slices.Clone(history), randomIDs(rng, 4, b.Model.Cfg.VocabSize)...), MaxTokens: 5, Logprobs: 0, PromptLogprobs: -1})
+		}
+		alone, shared := engine(t, b, EngineOptions{MaxBatch: 1, NoSharing: true}), engine(t, b, EngineOptions{Gather: 50 * time.Millisecond})
+		var want []*GenResult
+		for _, r := range rs {
+			want = append(want, generate(t, alone, r))
+		}
+		sameChoices(t, "shared", together(t, shared, rs), want)
+		if n := shared.Stats().PromptTokensComputed; n > 80+6*4 {
+			t.Errorf("%d positions computed", n)
+		}
+		tr := trained(t, b, LoRAConfig{Rank: 2, Attn: true})
+		var data []Datum
+		for _, r := range rs {
+			d := Datum{Tokens: r.Prompt, Targets: make([]int64, len(r.Prompt)), Weights: make([]float32, len(r.Prompt))}
+			d.Weights[len(r.Prompt)-1] = 1
+			data = append(data, d)
+		}
+		cfg := map[string]float64{cfgOnlyWeighted: 1}
+		pass1(t, tr, data, "cross_entropy", cfg, false)
+		kept := tr.grads
+		again := trained(t, b, LoRAConfig{Rank: 2, Attn: true})
+		again.SetCheckpointing(true)
+		pass1(t, again, data, "cross_entropy", cfg, false)
+		for i := range kept {
+			for j, v := range kept[i] {
+				near(t, "gradient", float64(again.grads[i][j]), float64(v), 1e-4)
+			}
+		}
+	})
 }

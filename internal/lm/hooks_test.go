@@ -62,18 +62,18 @@ func TestPooled(t *testing.T) {
 	}
 	rs = append(rs, rs[0]) // an equal one shares everything
 	e := engine(t, b, EngineOptions{})
-	net := newNetwork(b.Model.Cfg, func(n string) *torch.Tensor { return b.Model.w[n] })
+	net := b.Model.network()
 	for i, res := range together(t, e, rs) {
 		if len(res.Choices) != min(1, rs[i].MaxTokens) {
 			t.Errorf("request %d: %d choices", i, len(res.Choices))
 		}
-		keys := promptKeys(rs[i], newSoftTable(b.Model.Cfg.NEmbd))
+		keys := promptKeys(rs[i], newSoftTable(b.Model.Cfg.HiddenSize))
 		p := newPlan([][]int64{keys}, false)
 		w := newWanted(p)
 		for pos := range keys {
 			w.add(0, pos)
 		}
-		d := b.Model.Cfg.NEmbd
+		d := b.Model.Cfg.HiddenSize
 		var hidden []float32
 		if err := torch.NoGrad(func(s *torch.Scope) error {
 			h, _ := net.forward(s, p, nil, w)

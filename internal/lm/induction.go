@@ -22,8 +22,8 @@ const (
 // next h. Models with fewer than two layers, or fewer than five heads, are left as they are; false says so.
 func (m *Model) InitInduction(seed int64) bool {
 	cfg := m.Cfg
-	d, h := cfg.NEmbd, cfg.Head()
-	if cfg.NLayer < 2 || cfg.NHead < 5 {
+	d, h := cfg.HiddenSize, cfg.HeadDim
+	if cfg.NumLayers < 2 || cfg.NumHeads < 5 {
 		return false
 	}
 	rng := rand.New(rand.NewPCG(uint64(seed), 0x1d0c))
@@ -42,7 +42,7 @@ func (m *Model) InitInduction(seed int64) bool {
 	for f := range freq {
 		freq[f] = 0.1 + rng.Float64()*(math.Pi-0.1)
 	}
-	for p := range cfg.NPositions {
+	for p := range cfg.MaxPositions {
 		for f, w := range freq {
 			wpe[p*d+2*f] = float32(inductionPos * math.Cos(w*float64(p)))
 			wpe[p*d+2*f+1] = float32(inductionPos * math.Sin(w*float64(p)))

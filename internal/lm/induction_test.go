@@ -9,8 +9,8 @@ import (
 // A fresh model with the circuit continues a repetition: after "… a b … a" it finds b likelier than all but one or two of 512 tokens, most
 // of the time. (Before training the likeliest is a itself: embedding and unembedding are one matrix.)
 func TestFreshModelCopies(t *testing.T) {
-	m, err := NewGPT2(Config{ModelType: "gpt2", Architectures: []string{"GPT2LMHeadModel"}, VocabSize: 512, NPositions: 256, NEmbd: 192, NLayer: 3, NHead: 6,
-		Activation: "gelu_new", LayerNormEps: 1e-5, InitializerRange: 0.02}, 1)
+	m, err := NewModel(Config{ModelType: TypeGPT2, VocabSize: 512, MaxPositions: 256, HiddenSize: 192, NumLayers: 3, NumHeads: 6,
+		NormEps: 1e-5, InitializerRange: 0.02}, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,8 +53,8 @@ func TestFreshModelCopies(t *testing.T) {
 }
 
 func TestInductionNeedsRoom(t *testing.T) {
-	m, err := NewGPT2(Config{ModelType: "gpt2", Architectures: []string{"GPT2LMHeadModel"}, VocabSize: 32, NPositions: 16, NEmbd: 32, NLayer: 2, NHead: 2,
-		Activation: "gelu_new", LayerNormEps: 1e-5, InitializerRange: 0.02}, 1)
+	m, err := NewModel(Config{ModelType: TypeGPT2, VocabSize: 32, MaxPositions: 16, HiddenSize: 32, NumLayers: 2, NumHeads: 2,
+		NormEps: 1e-5, InitializerRange: 0.02}, 1)
 	if err != nil {
 		t.Fatal(err)
 	}

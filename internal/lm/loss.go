@@ -88,8 +88,8 @@ func (d *Datum) check(m Config, loss string) error {
 	switch {
 	case n == 0:
 		return fmt.Errorf("no tokens")
-	case n > m.NPositions:
-		return fmt.Errorf("%w: %d of %d", ErrTooLong, n, m.NPositions)
+	case n > m.positions():
+		return fmt.Errorf("%w: %d of %d", ErrTooLong, n, m.positions())
 	case len(d.Targets) != n:
 		return fmt.Errorf("%d target_tokens for %d tokens", len(d.Targets), n)
 	}
@@ -119,8 +119,8 @@ func (d *Datum) check(m Config, loss string) error {
 			return fmt.Errorf("%s: element %d is not finite", in.name, i)
 		}
 	}
-	if len(d.Embeds) != len(d.EmbedPos)*m.NEmbd {
-		return fmt.Errorf("prompt_embeds has %d numbers for %d positions of width %d", len(d.Embeds), len(d.EmbedPos), m.NEmbd)
+	if len(d.Embeds) != len(d.EmbedPos)*m.HiddenSize {
+		return fmt.Errorf("prompt_embeds has %d numbers for %d positions of width %d", len(d.Embeds), len(d.EmbedPos), m.HiddenSize)
 	}
 	if i := notFinite(d.Embeds); i >= 0 {
 		return fmt.Errorf("prompt_embeds: element %d is not finite", i)

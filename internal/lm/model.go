@@ -4,53 +4,32 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"strconv"
 	"strings"
 
 	"recpie/internal/torch"
 )
 
-// Model is a GPT-2 with float32 weights. The weights are read-only once an Engine or a Trainer uses them; both only read.
+// Model is a language model's weights. They are read-only once an Engine or a Trainer uses them; both only read.
 type Model struct {
 	Cfg   Config
 	specs []spec
 	w     map[string]*torch.Tensor
+	dev   torch.Device
+	dtype torch.DType
+	rope  *ropeTable // nil for learned positions
+	norm  float64    // mean norm of the token embeddings
 }
 
-// spec is one weight of the architecture.
-type spec struct {
-	name  string
-	shape []int64
-}
-
-// specs lists the weights in a fixed order under their Hugging Face names, without "transformer.". Matrices of the blocks are
-// Conv1D: [in, out].
-func specs(c Config) []spec {
-	d, in := int64(c.NEmbd), int64(c.Inner())
-	out := []spec{{"wte.weight", []int64{int64(c.VocabSize), d}}, {"wpe.weight", []int64{int64(c.NPositions), d}}}
-	for i := range c.NLayer {
-		h := "h." + strconv.Itoa(i) + "."
-		out = append(out,
-			spec{h + "ln_1.weight", []int64{d}}, spec{h + "ln_1.bias", []int64{d}},
-			spec{h + "attn.c_attn.weight", []int64{d, 3 * d}}, spec{h + "attn.c_attn.bias", []int64{3 * d}},
-			spec{h + "attn.c_proj.weight", []int64{d, d}}, spec{h + "attn.c_proj.bias", []int64{d}},
-			spec{h + "ln_2.weight", []int64{d}}, spec{h + "ln_2.bias", []int64{d}},
-			spec{h + "mlp.c_fc.weight", []int64{d, in}}, spec{h + "mlp.c_fc.bias", []int64{in}},
-			spec{h + "mlp.c_proj.weight", []int64{in, d}}, spec{h + "mlp.c_proj.bias", []int64{d}})
-	}
-	return append(out, spec{"ln_f.weight", []int64{d}}, spec{"ln_f.bias", []int64{d}})
-}
-
-// NewGPT2 makes a model with GPT-2's initial weights: normal with the configured deviation, that of the projections into the residual
+// NewModel makes a model with initial weights on the CPU: normal with the configured deviation, in GPT-2 that of the projections into the residual
 // stream divided by sqrt(2·layers), biases 0 and gains 1. Equal seeds give equal weights.
-func NewGPT2(cfg Config, seed int64) (*Model, error) {
+func NewModel(cfg Config, seed int64) (*Model, error) {
 	cfg = cfg.withDefaults()
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("lm: %w", err)
 	}
 	rng := rand.New(rand.NewPCG(uint64(seed), 0x67707432))
-	return buildModel(cfg, func(sp spec) ([]float32, error) {
-		data := make([]float32, elements(sp.shape))
+	return buildModel(cfg, LoadOptions{}, func(sp spec) ([]float32, error) {
+		data := make([]float32, sp.elements())
 		std := cfg.InitializerRange
 		switch {
 		case strings.HasSuffix(sp.name, ".bias"):
@@ -60,8 +39,8 @@ func NewGPT2(cfg Config, seed int64) (*Model, error) {
 				data[i] = 1
 			}
 			return data, nil
-		case strings.HasSuffix(sp.name, "c_proj.weight"):
-			std /= math.Sqrt(2 * float64(cfg.NLayer))
+		case cfg.gpt() && strings.HasSuffix(sp.name, "c_proj.weight"):
+			std /= math.Sqrt(2 * float64(cfg.NumLayers))
 		}
 		for i := range data {
 			data[i] = float32(rng.NormFloat64() * std)
@@ -70,14 +49,17 @@ func NewGPT2(cfg Config, seed int64) (*Model, error) {
 	})
 }
 
-// buildModel makes a model whose weights come from read.
-func buildModel(cfg Config, read func(spec) ([]float32, error)) (*Model, error) {
-	m := &Model{Cfg: cfg, specs: specs(cfg), w: map[string]*torch.Tensor{}}
-	for _, sp := range m.specs {
+// buildModel makes a model whose weights come from read, which is called once for each tensor.
+func buildModel(cfg Config, o LoadOptions, read func(spec) ([]float32, error)) (*Model, error) {
+	m := &Model{Cfg: cfg, specs: specs(cfg), w: map[string]*torch.Tensor{}, dev: o.Device.device(), dtype: o.dtype()}
+	for i, sp := range m.specs {
 		data, err := read(sp)
+		if err == nil && i == 0 { // the token embeddings
+			m.norm = meanNorm(data, cfg.HiddenSize)
+		}
 		if err == nil {
-			err = torch.NoGrad(func(s *torch.Scope) error {
-				m.w[sp.name] = s.Keep(s.Float32(data, sp.shape...))
+			err = m.dev.NoGrad(func(s *torch.Scope) error {
+				m.w[sp.name] = s.Keep(s.To(s.Float32(data, sp.shape...), m.dtype))
 				return nil
 			})
 		}
@@ -85,6 +67,9 @@ func buildModel(cfg Config, read func(spec) ([]float32, error)) (*Model, error) 
 			m.Close()
 			return nil, fmt.Errorf("lm: %s: %w", sp.name, err)
 		}
+	}
+	if !cfg.gpt() {
+		m.rope = &ropeTable{freq: cfg.frequencies(), dev: m.dev}
 	}
 	return m, nil
 }
@@ -94,38 +79,54 @@ func (m *Model) Close() {
 	for _, t := range m.w {
 		t.Free()
 	}
+	if m.rope != nil {
+		m.rope.free()
+	}
 }
 
-// NumParameters returns the number of weights, the tied embedding counted once.
+// NumParameters returns the number of weights, a tied embedding counted once.
 func (m *Model) NumParameters() int64 {
 	n := int64(0)
 	for _, sp := range m.specs {
-		n += elements(sp.shape)
+		n += sp.elements()
 	}
 	return n
 }
 
 // EmbeddingNorm returns the mean Euclidean norm of the token embeddings: the length soft rows should have.
-func (m *Model) EmbeddingNorm() float64 {
-	e := m.w["wte.weight"].F32View()
+func (m *Model) EmbeddingNorm() float64 { return m.norm }
+
+func meanNorm(rows []float32, width int) float64 {
 	sum := 0.0
-	for i := 0; i < len(e); i += m.Cfg.NEmbd {
+	for i := 0; i < len(rows); i += width {
 		q := 0.0
-		for _, v := range e[i : i+m.Cfg.NEmbd] {
+		for _, v := range rows[i : i+width] {
 			q += float64(v) * float64(v)
 		}
 		sum += math.Sqrt(q)
 	}
-	return sum / float64(m.Cfg.VocabSize)
+	return sum / float64(len(rows)/width)
 }
 
-// weight returns the elements of a weight.
+// weight returns the elements of a tensor in place; the model must be in float32 on the CPU.
 func (m *Model) weight(name string) []float32 { return m.w[name].F32View() }
 
-func elements(shape []int64) int64 {
-	n := int64(1)
-	for _, d := range shape {
-		n *= d
+// plain reports whether the weights can be read and changed in place.
+func (m *Model) plain() bool { return m.dev == torch.CPU && m.dtype == torch.Float32 }
+
+// data returns the elements of a tensor as float32: in place where that is possible, else a copy.
+func (m *Model) data(name string) (data []float32, err error) {
+	if m.plain() {
+		return m.weight(name), nil
 	}
-	return n
+	err = m.dev.NoGrad(func(s *torch.Scope) error {
+		data = s.Float32s(m.w[name])
+		return nil
+	})
+	return data, err
+}
+
+// network returns the weights arranged for computing.
+func (m *Model) network() *network {
+	return newNetwork(m.Cfg, m.rope, func(n string) *torch.Tensor { return m.w[n] })
 }

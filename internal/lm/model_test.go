@@ -2,6 +2,9 @@ package lm
 
 import (
 	"math"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -85,23 +88,37 @@ func TestSoftRowsAndGreedyEqualTransformers(t *testing.T) {
 }
 
 func TestConfigRefusals(t *testing.T) {
-	no, yes := false, true
-	good := Config{VocabSize: 10, NPositions: 8, NEmbd: 8, NLayer: 1, NHead: 2}.withDefaults()
-	if err := good.Validate(); err != nil {
-		t.Fatal(err)
-	}
-	for name, change := range map[string]func(*Config){
-		"type":   func(c *Config) { c.ModelType = "llama" },
-		"heads":  func(c *Config) { c.NHead = 3 },
-		"gelu":   func(c *Config) { c.Activation = "gelu" },
-		"layers": func(c *Config) { c.NLayer = -1 },
-		"scale":  func(c *Config) { c.ScaleAttnWeights = &no },
-		"index":  func(c *Config) { c.ScaleByLayer = yes },
-		"untied": func(c *Config) { c.TieWordEmbeddings = &no },
+	const gpt2 = `"model_type":"gpt2","vocab_size":10,"n_positions":8,"n_embd":8,"n_layer":1,"n_head":2`
+	const llama = `"model_type":"llama","vocab_size":10,"max_position_embeddings":8,"hidden_size":8,"num_hidden_layers":1,"num_attention_heads":2,"intermediate_size":9`
+	for name, c := range map[string]struct{ file, say string }{
+		"gpt2":         {gpt2, ""},
+		"llama":        {llama, ""},
+		"both":         {llama + `,"rope_parameters":{"rope_type":"default","rope_theta":5e5},"eos_token_id":[1,2]`, ""},
+		"old type":     {llama + `,"rope_scaling":{"type":"linear","factor":2}`, ""},
+		"type":         {`"model_type":"bloom"`, "bloom"},
+		"heads":        {strings.Replace(gpt2, `"n_head":2`, `"n_head":3`, 1), "heads"},
+		"gelu":         {gpt2 + `,"activation_function":"gelu"`, "activation_function"},
+		"layers":       {strings.Replace(gpt2, `"n_layer":1`, `"n_layer":-1`, 1), "layers"},
+		"scale":        {gpt2 + `,"scale_attn_weights":false`, "scale"},
+		"index":        {gpt2 + `,"scale_attn_by_inverse_layer_idx":true`, "scale"},
+		"untied":       {gpt2 + `,"tie_word_embeddings":false`, "lm_head"},
+		"key heads":    {llama + `,"num_key_value_heads":3`, "key heads"},
+		"odd head":     {llama + `,"head_dim":3`, "even"},
+		"activation":   {llama + `,"hidden_act":"gelu"`, "hidden_act"},
+		"rope":         {llama + `,"rope_scaling":{"rope_type":"yarn","factor":4}`, "yarn"},
+		"llama3":       {llama + `,"rope_scaling":{"rope_type":"llama3","factor":8}`, "low_freq_factor"},
+		"partial":      {llama + `,"partial_rotary_factor":0.5`, "partial_rotary_factor"},
+		"bias":         {llama + `,"attention_bias":true`, "attention_bias"},
+		"experts":      {llama + `,"num_local_experts":4,"num_experts_per_tok":2`, "experts"},
+		"quantisation": {llama + `,"quantization_config":{"quant_method":"gptq"}`, "quantization_config"},
 	} {
-		c := good
-		if change(&c); c.Validate() == nil {
-			t.Errorf("%s: accepted", name)
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, "config.json"), []byte("{"+c.file+"}"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, err := ReadConfig(dir)
+		if (err == nil) != (c.say == "") || err != nil && !strings.Contains(err.Error(), c.say) {
+			t.Errorf("%s: error %v, want one that says %q", name, err, c.say)
 		}
 	}
 }

@@ -23,12 +23,9 @@ type pass struct {
 // passBytes bounds the activations that one part of a pass keeps for its gradient, as plan.bytes estimates them. A single datum may exceed it.
 var passBytes = 768 << 20
 
-// keptWidths is how many hidden widths per token and layer autograd keeps, attention to other levels apart.
-const keptWidths = 30
-
 // maxTokens returns how many positions a part of a pass takes at most.
 func maxTokens(c Config) int {
-	return max(512, passBytes/(4*keptWidths*c.NEmbd*c.NLayer))
+	return max(512, passBytes/(4*c.keptFloats()*c.NumLayers))
 }
 
 func (p *pass) run(ctx context.Context) (*PassResult, error) {
@@ -38,7 +35,7 @@ func (p *pass) run(ctx context.Context) (*PassResult, error) {
 	if !p.forwardOnly {
 		p.res.EmbedGrads = make([][]float32, len(p.data))
 	}
-	table := newSoftTable(p.t.b.Model.Cfg.NEmbd)
+	table := newSoftTable(p.t.b.Model.Cfg.HiddenSize)
 	keys := make([][]int64, len(p.data))
 	order := make([]int, len(p.data))
 	for i := range p.data {
@@ -138,9 +135,10 @@ func (p *pass) part(pl *plan, members []int, keys [][]int64, table *softTable) e
 		p.softGrads(members, keys, table, nil)
 		return nil
 	}
-	scope := torch.Do
+	dev := p.t.b.Model.dev
+	scope := dev.Do
 	if p.forwardOnly {
-		scope = torch.NoGrad
+		scope = dev.NoGrad
 	}
 	return scope(func(s *torch.Scope) error {
 		var soft *torch.Tensor
@@ -150,8 +148,14 @@ func (p *pass) part(pl *plan, members []int, keys [][]int64, table *softTable) e
 				s.RequireGrad(soft)
 			}
 		}
-		net := p.t.network(s, p.freeze)
-		hidden, _ := net.forward(s, pl, soft, want)
+		net, leaves := p.t.network(s, p.freeze, p.dropout())
+		var hidden *torch.Tensor
+		var t *tape
+		if p.checkpoint(pl) {
+			hidden, t = net.record(s, pl, soft, want)
+		} else {
+			hidden, _ = net.forward(s, pl, soft, want)
+		}
 		top := s.Detach(hidden)
 		if !p.forwardOnly {
 			s.RequireGrad(top)
@@ -163,13 +167,17 @@ func (p *pass) part(pl *plan, members []int, keys [][]int64, table *softTable) e
 			return s.Err()
 		}
 		g := s.Grad(top)
-		if g == nil || !hidden.RequiresGrad() { // no target moves the loss, or nothing is trained
+		if g == nil || p.freeze && soft == nil { // no target moves the loss, or nothing is trained
 			p.softGrads(members, keys, table, nil)
 			return nil
 		}
-		s.Backward(s.Sum(s.Mul(hidden, s.Detach(g))))
+		if t != nil {
+			t.backward(s, g)
+		} else if hidden.RequiresGrad() { // not where the soft rows are of other parts alone
+			s.Backward(s.Sum(s.Mul(hidden, s.Detach(g))))
+		}
 		if !p.freeze {
-			p.collect(s)
+			p.collect(s, leaves)
 		}
 		var rows []float32
 		if soft != nil {
@@ -183,6 +191,20 @@ func (p *pass) part(pl *plan, members []int, keys [][]int64, table *softTable) e
 		p.softGrads(members, keys, table, rows)
 		return nil
 	})
+}
+
+// dropout is that of the adapter's inputs in this pass.
+func (p *pass) dropout() float64 {
+	if p.forwardOnly {
+		return 0
+	}
+	return p.t.cfg.Dropout
+}
+
+// checkpoint reports whether the layers are to be computed again for the gradient: when asked for, and for a single datum whose activations are more
+// than a pass should keep. Dropout would be drawn anew.
+func (p *pass) checkpoint(pl *plan) bool {
+	return !p.forwardOnly && p.t.cfg.Dropout == 0 && (p.t.checkpointing || pl.bytes(p.t.b.Model.Cfg) > passBytes)
 }
 
 // score computes log probabilities and losses of some targets and sends the gradient back to the hidden states.
@@ -216,12 +238,12 @@ func (p *pass) score(s *torch.Scope, net *network, hidden *torch.Tensor, want *w
 }
 
 // collect moves the adapter's gradients out of autograd.
-func (p *pass) collect(s *torch.Scope) {
+func (p *pass) collect(s *torch.Scope, leaves map[string]*torch.Tensor) {
 	if p.grads == nil {
 		p.grads = make([][]float32, len(p.t.specs))
 	}
 	for i, sp := range p.t.specs {
-		w := p.t.params.Get(sp.name)
+		w := leaves[sp.name]
 		if g := s.Grad(w); g != nil {
 			data := s.Float32s(g)
 			if p.grads[i] == nil {

@@ -127,12 +127,12 @@ func (p *plan) bytes(c Config) int {
 	for l, lv := range p.levels {
 		rows := len(lv.nodes)
 		width += lv.cols
-		perLayer += keptWidths * c.NEmbd * rows * lv.cols
+		perLayer += c.keptFloats() * rows * lv.cols
 		if l > 0 {
-			perLayer += rows * width * (4*c.NEmbd + c.NHead*lv.cols)
+			perLayer += rows * width * (2*c.kvSize() + 2*c.qSize() + c.NumHeads*lv.cols)
 		}
 	}
-	return 4 * c.NLayer * perLayer
+	return 4 * c.NumLayers * perLayer
 }
 
 // at returns where position pos of distinct sequence seq is computed: its level, and its index among the level's rows × cols.

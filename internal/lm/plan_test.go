@@ -80,7 +80,7 @@ func TestPlanSharesWhatIsWorthIt(t *testing.T) {
 // what comes first.
 func TestPartsKeepToTheirMemory(t *testing.T) {
 	defer func(n int) { passBytes = n }(passBytes)
-	c := Config{NLayer: 2, NEmbd: 8, NHead: 2}
+	c := Config{NumLayers: 2, HiddenSize: 8, NumHeads: 2}
 	rapid.Check(t, func(t *rapid.T) {
 		passBytes = rapid.IntRange(1, 4<<20).Draw(t, "bytes")
 		base := make([]int64, 400)

@@ -22,12 +22,36 @@ func TestMain(m *testing.M) {
 // tiny returns a bundle without a tokenizer: random weights, larger than initial ones so that every part matters.
 func tiny(t testing.TB, seed int64) *Bundle {
 	t.Helper()
-	m, err := NewGPT2(Config{VocabSize: 37, NPositions: 160, NEmbd: 16, NLayer: 3, NHead: 2, InitializerRange: 0.25}, seed)
+	m, err := NewModel(Config{VocabSize: 37, MaxPositions: 160, HiddenSize: 16, NumLayers: 3, NumHeads: 2, InitializerRange: 0.25}, seed)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(m.Close)
-	return &Bundle{Name: "tiny", Model: m, BOS: -1, EOS: -1, PAD: -1, MaxLen: m.Cfg.NPositions}
+	return &Bundle{Name: "tiny", Model: m, BOS: -1, EOS: -1, PAD: -1, MaxLen: m.Cfg.MaxPositions}
+}
+
+// tinyConfigs are small models of every family, with more query than key heads where the family has that, and heads that do not fill the width.
+var tinyConfigs = map[string]Config{
+	TypeGPT2:    {VocabSize: 37, MaxPositions: 160, HiddenSize: 16, NumLayers: 3, NumHeads: 2},
+	TypeLlama:   {VocabSize: 37, MaxPositions: 160, HiddenSize: 16, NumLayers: 3, NumHeads: 4, NumKVHeads: 2, IntermediateSize: 24, RoPE: RoPE{Type: "llama3", Factor: 8, LowFreqFactor: 1, HighFreqFactor: 4, OriginalMaxPositions: 40}},
+	TypeQwen2:   {VocabSize: 37, MaxPositions: 160, HiddenSize: 16, NumLayers: 2, NumHeads: 4, NumKVHeads: 2, IntermediateSize: 24, QKVBias: true, TiedEmbeddings: true},
+	TypeMistral: {VocabSize: 37, MaxPositions: 160, HiddenSize: 16, NumLayers: 2, NumHeads: 4, NumKVHeads: 1, HeadDim: 6, IntermediateSize: 24},
+	TypeMixtral: {VocabSize: 37, MaxPositions: 160, HiddenSize: 16, NumLayers: 2, NumHeads: 2, IntermediateSize: 12, Experts: 4, ExpertsPerTok: 2},
+}
+
+// every runs a test for every architecture.
+func every(t *testing.T, seed int64, f func(t *testing.T, b *Bundle)) {
+	for name, cfg := range tinyConfigs {
+		t.Run(name, func(t *testing.T) {
+			cfg.ModelType, cfg.InitializerRange = name, 0.25
+			m, err := NewModel(cfg, seed)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(m.Close)
+			f(t, &Bundle{Name: "tiny", Model: m, BOS: -1, EOS: -1, PAD: -1, MaxLen: m.Cfg.positions()})
+		})
+	}
 }
 
 func engine(t testing.TB, b *Bundle, o EngineOptions) *Engine {
@@ -67,7 +91,7 @@ func generate(t testing.TB, e *Engine, r *GenRequest) *GenResult {
 func reference(t testing.TB, b *Bundle, net *network, keys []int64, soft []float32) [][]float32 {
 	t.Helper()
 	if net == nil {
-		net = newNetwork(b.Model.Cfg, func(n string) *torch.Tensor { return b.Model.w[n] })
+		net = b.Model.network()
 	}
 	p := newPlan([][]int64{keys}, false)
 	w := newWanted(p)
@@ -79,7 +103,7 @@ func reference(t testing.TB, b *Bundle, net *network, keys []int64, soft []float
 	if err := torch.NoGrad(func(s *torch.Scope) error {
 		var rows *torch.Tensor
 		if soft != nil {
-			rows = s.Float32(soft, int64(len(soft)/b.Model.Cfg.NEmbd), int64(b.Model.Cfg.NEmbd))
+			rows = s.Float32(soft, int64(len(soft)/b.Model.Cfg.HiddenSize), int64(b.Model.Cfg.HiddenSize))
 		}
 		h, _ := net.forward(s, p, rows, w)
 		data := s.Float32s(s.LogSoftmax(net.logits(s, h), -1))

@@ -3,7 +3,6 @@ package lm
 import (
 	"context"
 	"path/filepath"
-	"strconv"
 	"sync"
 
 	"recpie/internal/durable"
@@ -23,15 +22,18 @@ type Trainer struct {
 	params *torch.Params
 	grads  [][]float32 // summed since the last step
 	adam   *adamState
+
+	checkpointing bool
 }
 
 // NewTrainer makes an adapter that changes nothing yet.
 func NewTrainer(b *Bundle, c LoRAConfig) (*Trainer, error) {
 	const op = "lm: new trainer"
 	c = c.withDefaults()
-	if err := c.validate(); err != nil {
+	if err := c.check(b.Model.Cfg); err != nil {
 		return nil, fault.New(fault.Item, op, err)
 	}
+	c = c.named(b.Model.Cfg)
 	t := &Trainer{b: b, cfg: c, specs: loraSpecs(b.Model.Cfg, c), params: torch.NewParams()}
 	for i, data := range initialLoRA(t.specs, c.Seed) {
 		if _, err := t.params.Add(t.specs[i].name, data, t.specs[i].shape...); err != nil {
@@ -48,7 +50,7 @@ func (t *Trainer) reset() {
 	sizes := make([]int, len(t.specs))
 	t.grads = make([][]float32, len(t.specs))
 	for i, sp := range t.specs {
-		sizes[i] = int(elements(sp.shape))
+		sizes[i] = int(sp.elements())
 		t.grads[i] = make([]float32, sizes[i])
 	}
 	t.adam = newAdamState(sizes)
@@ -64,21 +66,40 @@ func (t *Trainer) Close() {
 	t.params.Free()
 }
 
-// network returns the base network with the adapter on it. With freeze the adapter is used but not followed by autograd.
-func (t *Trainer) network(s *torch.Scope, freeze bool) *network {
-	net := newNetwork(t.b.Model.Cfg, func(n string) *torch.Tensor { return t.b.Model.w[n] })
-	targets := t.cfg.targets()
+// SetCheckpointing makes forward_backward keep the layers' inputs alone and compute the layers again for the gradient: a third more time, the
+// activations of one layer instead of all. Not with dropout.
+func (t *Trainer) SetCheckpointing(on bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.checkpointing = on
+}
+
+// network returns the base network with the adapter on it, and the adapter's tensors as leaves by name. With freeze they are used but not followed
+// by autograd; dropout is that of their inputs.
+func (t *Trainer) network(s *torch.Scope, freeze bool, dropout float64) (*network, map[string]*torch.Tensor) {
+	m := t.b.Model
+	net, targets, leaves := m.network(), m.Cfg.targets(t.cfg), map[string]*torch.Tensor{}
+	for _, sp := range t.specs {
+		w := t.params.Get(sp.name)
+		switch {
+		case m.dev != torch.CPU: // the adapter's own weights stay on the host, where the optimizer is
+			if w = s.Float32(w.F32View(), sp.shape...); !freeze {
+				s.RequireGrad(w)
+			}
+		case freeze:
+			w = s.Detach(w)
+		}
+		leaves[sp.name] = w
+	}
 	for i := range net.blocks {
 		for _, target := range targets {
-			name := "h." + strconv.Itoa(i) + "." + target
-			l := net.blocks[i].target(target)
-			l.a, l.u, l.scale = t.params.Get(name+".lora_A.weight"), t.params.Get(name+".lora_B.weight"), t.cfg.scale()
-			if freeze {
-				l.a, l.u = s.Detach(l.a), s.Detach(l.u)
-			}
+			name := m.Cfg.layerName(i, target.name)
+			l := net.blocks[i].linear(target.of)
+			l.lora = append(l.lora, loraPart{from: target.from, n: target.out, a: leaves[name+".lora_A.weight"], u: leaves[name+".lora_B.weight"],
+				scale: t.cfg.scale(), dropout: dropout})
 		}
 	}
-	return net
+	return net, leaves
 }
 
 // ForwardBackward scores data and, unless forwardOnly, adds the gradient of the loss to what the next OptimStep uses. Losses are sums.
@@ -160,7 +181,7 @@ func (t *Trainer) Save(dir string, optimizer bool) error {
 		for i, sp := range t.specs {
 			data[i] = t.params.Get(sp.name).F32View()
 		}
-		if err := writeAdapter(tmp, t.b.Name, t.cfg, t.specs, data); err != nil || !optimizer {
+		if err := writeAdapter(tmp, t.b.Name, t.b.Model.Cfg, t.cfg, t.specs, data); err != nil || !optimizer {
 			return err
 		}
 		all := append(namedTensors(momentPrefix, t.specs, t.adam.m), namedTensors(squarePrefix, t.specs, t.adam.v)...)
@@ -180,9 +201,8 @@ func (t *Trainer) Load(dir string, optimizer bool) error {
 	if err != nil {
 		return fault.New(fault.Item, op, err)
 	}
-	if c.Rank != t.cfg.Rank || c.Alpha != t.cfg.Alpha || c.Attn != t.cfg.Attn || c.MLP != t.cfg.MLP {
-		return fault.Newf(fault.Item, op, "%s has rank %d, alpha %g, attention %t, feed-forward %t; the model has %d, %g, %t, %t",
-			dir, c.Rank, c.Alpha, c.Attn, c.MLP, t.cfg.Rank, t.cfg.Alpha, t.cfg.Attn, t.cfg.MLP)
+	if m := t.b.Model.Cfg; !c.fits(t.cfg, m) {
+		return fault.Newf(fault.Item, op, "%s has %s; the model has %s", dir, c.describe(m), t.cfg.describe(m))
 	}
 	var state *adamState
 	if optimizer {
@@ -219,11 +239,8 @@ func (t *Trainer) readOptimizer(path string) (*adamState, error) {
 		to     *[][]float32
 	}{{momentPrefix, &state.m}, {squarePrefix, &state.v}} {
 		for _, sp := range t.specs {
-			data, shape, err := f.Float32(part.prefix + sp.name)
+			data, err := readTensor(f, part.prefix+sp.name, sp)
 			if err != nil {
-				return nil, err
-			}
-			if err := checkTensor(sp, shape, data); err != nil {
 				return nil, fault.Newf(fault.Item, "", "%s: %w", path, err)
 			}
 			*part.to = append(*part.to, data)

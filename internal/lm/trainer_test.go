@@ -1,6 +1,7 @@
 package lm
 
 import (
+	order "cmp"
 	"context"
 	"errors"
 	"math"
@@ -37,7 +38,7 @@ func trained(t testing.TB, b *Bundle, c LoRAConfig) *Trainer {
 func someData(b *Bundle, n int, seed uint64) []Datum {
 	rng := rand.New(rand.NewPCG(seed, 1))
 	cfg := b.Model.Cfg
-	shared, rows := randomIDs(rng, 60, cfg.VocabSize), randomRows(rng, 2*cfg.NEmbd)
+	shared, rows := randomIDs(rng, 60, cfg.VocabSize), randomRows(rng, 2*cfg.HiddenSize)
 	out := make([]Datum, n)
 	for i := range out {
 		d := &out[i]
@@ -94,94 +95,98 @@ func TestPassInParts(t *testing.T) {
 
 // Gradients of adapter weights and soft rows against central differences of the loss.
 func TestGradientsByFiniteDifferences(t *testing.T) {
-	b := tiny(t, 7)
-	for _, loss := range []string{"cross_entropy", "importance_sampling", "ppo"} {
-		t.Run(loss, func(t *testing.T) {
-			tr := trained(t, b, LoRAConfig{Rank: 2, Alpha: 2, Attn: true, MLP: true})
-			data := someData(b, 3, 5)
-			res := pass1(t, tr, data, loss, nil, false)
-			at := func() float64 { return pass1(t, tr, data, loss, nil, true).Metrics["loss:sum"] }
-			rng := rand.New(rand.NewPCG(9, 9))
-			slope := func(x *float32, h float32) float64 {
-				old := *x
-				defer func() { *x = old }()
-				*x = old + h
-				up, high := at(), float64(*x)
-				*x = old - h
-				return (up - at()) / (high - float64(*x))
-			}
-			check := func(what string, x *float32, got float64) {
-				t.Helper()
-				want := (4*slope(x, 1e-2) - slope(x, 2e-2)) / 3 // the error of second order cancels
-				if math.Abs(got-want) > 1e-3*max(1, math.Abs(want)) {
-					t.Errorf("%s: gradient %.6g, differences give %.6g", what, got, want)
+	every(t, 7, func(t *testing.T, b *Bundle) {
+		b.Model.Cfg.ExpertsPerTok = b.Model.Cfg.Experts // with fewer a small step may change the choice, and the loss jumps
+		for _, loss := range []string{"cross_entropy", "importance_sampling", "ppo"} {
+			t.Run(loss, func(t *testing.T) {
+				tr := trained(t, b, LoRAConfig{Rank: 2, Alpha: 2, Attn: true, MLP: b.Model.Cfg.Experts == 0})
+				data := someData(b, 3, 5)
+				res := pass1(t, tr, data, loss, nil, false)
+				at := func() float64 { return pass1(t, tr, data, loss, nil, true).Metrics["loss:sum"] }
+				rng := rand.New(rand.NewPCG(9, 9))
+				slope := func(x *float32, h float32) float64 {
+					old := *x
+					defer func() { *x = old }()
+					*x = old + h
+					up, high := at(), float64(*x)
+					*x = old - h
+					return (up - at()) / (high - float64(*x))
 				}
-			}
-			for i, sp := range tr.specs {
-				k := rng.IntN(len(tr.grads[i]))
-				check(sp.name, &tr.params.Get(sp.name).F32View()[k], float64(tr.grads[i][k]))
-			}
-			for i := range data { // the rows are one slice for all data: give each its own before moving one
-				data[i].Embeds = append([]float32(nil), data[i].Embeds...)
-			}
-			for range 4 {
-				i, k := rng.IntN(len(data)), rng.IntN(len(data[0].Embeds))
-				check("soft row", &data[i].Embeds[k], float64(res.EmbedGrads[i][k]))
-			}
-		})
-	}
+				check := func(what string, x *float32, got float64) {
+					t.Helper()
+					want := (4*slope(x, 1e-2) - slope(x, 2e-2)) / 3 // the error of second order cancels
+					if math.Abs(got-want) > 1e-3*max(1, math.Abs(want)) {
+						t.Errorf("%s: gradient %.6g, differences give %.6g", what, got, want)
+					}
+				}
+				for i, sp := range tr.specs {
+					k := rng.IntN(len(tr.grads[i]))
+					check(sp.name, &tr.params.Get(sp.name).F32View()[k], float64(tr.grads[i][k]))
+				}
+				for i := range data { // the rows are one slice for all data: give each its own before moving one
+					data[i].Embeds = append([]float32(nil), data[i].Embeds...)
+				}
+				for range 4 {
+					i, k := rng.IntN(len(data)), rng.IntN(len(data[0].Embeds))
+					check("soft row", &data[i].Embeds[k], float64(res.EmbedGrads[i][k]))
+				}
+			})
+		}
+	})
 }
 
 // Shared prompt gradients must add up to the private ones, for the adapter too; so must one pass per datum.
 func TestSharingDoesNotChangeGradients(t *testing.T) {
-	b := tiny(t, 8)
-	data := someData(b, 4, 6)
-	grads := func(run func(tr *Trainer) []float32) (sums []float32, lora [][]float32) {
-		tr := trained(t, b, LoRAConfig{Rank: 2, Attn: true})
-		return run(tr), tr.grads
-	}
-	sum := func(g [][]float32) []float32 {
-		out := make([]float32, len(g[0]))
-		for _, row := range g {
-			for i, v := range row {
-				out[i] += v
+	every(t, 8, func(t *testing.T, b *Bundle) {
+		data := someData(b, 4, 6)
+		grads := func(run func(tr *Trainer) []float32) (sums []float32, lora [][]float32) {
+			tr := trained(t, b, LoRAConfig{Rank: 2, Attn: true})
+			return run(tr), tr.grads
+		}
+		sum := func(g [][]float32) []float32 {
+			out := make([]float32, len(g[0]))
+			for _, row := range g {
+				for i, v := range row {
+					out[i] += v
+				}
 			}
+			return out
 		}
-		return out
-	}
-	want, wantLora := grads(func(tr *Trainer) []float32 {
-		var all [][]float32
-		for i := range data {
-			all = append(all, pass1(t, tr, data[i:i+1], "ppo", nil, false).EmbedGrads...)
-		}
-		return sum(all)
-	})
-	for name, cfg := range map[string]map[string]float64{
-		"private": nil, "shared": {cfgSharedGrads: 1}, "only weighted": {cfgOnlyWeighted: 1, cfgSharedGrads: 1},
-	} {
-		var computed float64
-		got, lora := grads(func(tr *Trainer) []float32 {
-			res := pass1(t, tr, data, "ppo", cfg, false)
-			computed = res.Metrics["positions_computed:sum"] / res.Metrics["positions:sum"]
-			return sum(res.EmbedGrads)
+		want, wantLora := grads(func(tr *Trainer) []float32 {
+			var all [][]float32
+			for i := range data {
+				all = append(all, pass1(t, tr, data[i:i+1], "ppo", nil, false).EmbedGrads...)
+			}
+			return sum(all)
 		})
-		for i := range want {
-			near(t, name+": soft gradient", float64(got[i]), float64(want[i]), 1e-4)
-		}
-		for i := range wantLora {
-			for j := range wantLora[i] {
-				near(t, name+": adapter gradient", float64(lora[i][j]), float64(wantLora[i][j]), 1e-4)
+		for name, cfg := range map[string]map[string]float64{
+			"private": nil, "shared": {cfgSharedGrads: 1}, "only weighted": {cfgOnlyWeighted: 1, cfgSharedGrads: 1},
+		} {
+			var computed float64
+			got, lora := grads(func(tr *Trainer) []float32 {
+				res := pass1(t, tr, data, "ppo", cfg, false)
+				computed = res.Metrics["positions_computed:sum"] / res.Metrics["positions:sum"]
+				return sum(res.EmbedGrads)
+			})
+			for i := range want {
+				near(t, name+": soft gradient", float64(got[i]), float64(want[i]), 1e-4)
+			}
+			for i := range wantLora {
+				top := float64(slices.MaxFunc(wantLora[i], func(a, b float32) int { return order.Compare(math.Abs(float64(a)), math.Abs(float64(b))) }))
+				for j := range wantLora[i] {
+					near(t, name+": adapter gradient", float64(lora[i][j]), float64(wantLora[i][j]), max(1e-4, 1e-5*math.Abs(top)))
+				}
+			}
+			if (computed < 1) != (cfg != nil) { // soft rows of one's own share nothing behind them
+				t.Errorf("%s: %.2f of the positions computed", name, computed)
 			}
 		}
-		if (computed < 1) != (cfg != nil) {
-			t.Errorf("%s: %.2f of the positions computed", name, computed)
+		tr := trained(t, b, LoRAConfig{Rank: 2, Attn: true})
+		pass1(t, tr, data, "ppo", map[string]float64{cfgFreeze: 1}, false)
+		if n := gradNorm(tr.grads); n != 0 {
+			t.Errorf("a frozen adapter got a gradient of norm %g", n)
 		}
-	}
-	tr := trained(t, b, LoRAConfig{Rank: 2, Attn: true})
-	pass1(t, tr, data, "ppo", map[string]float64{cfgFreeze: 1}, false)
-	if n := norm(tr.grads); n != 0 {
-		t.Errorf("a frozen adapter got a gradient of norm %g", n)
-	}
+	})
 }
 
 // PPO in closed form: at ratio 1 the derivative is −A; where the clipped branch is the smaller one it is 0.
@@ -267,51 +272,52 @@ func TestBanditLearns(t *testing.T) {
 
 // The trainer and the sampler must agree on every log probability for the same adapter, soft rows included.
 func TestTrainerAgreesWithSampler(t *testing.T) {
-	b := tiny(t, 10)
-	tr := trained(t, b, LoRAConfig{Rank: 3, Attn: true, MLP: true})
-	dir := filepath.Join(t.TempDir(), "a1")
-	if err := tr.Save(dir, false); err != nil {
-		t.Fatal(err)
-	}
-	e := engine(t, b, EngineOptions{})
-	if err := e.LoadAdapter("a1", dir); err != nil {
-		t.Fatal(err)
-	}
-	rs := requests(b, 8, func(_ int, r *GenRequest) { r.Adapter = "a1" })
-	worst, base := 0.0, 0.0
-	for i, res := range together(t, e, rs) {
-		for _, c := range res.Choices {
-			d := Datum{}
-			for _, id := range append(append([]int32(nil), rs[i].Prompt...), c.Tokens...) {
-				if int(id) == b.Model.Cfg.VocabSize {
-					id = 0 // any placeholder
+	every(t, 10, func(t *testing.T, b *Bundle) {
+		tr := trained(t, b, LoRAConfig{Rank: 3, Attn: true, MLP: b.Model.Cfg.Experts == 0})
+		dir := filepath.Join(t.TempDir(), "a1")
+		if err := tr.Save(dir, false); err != nil {
+			t.Fatal(err)
+		}
+		e := engine(t, b, EngineOptions{})
+		if err := e.LoadAdapter("a1", dir); err != nil {
+			t.Fatal(err)
+		}
+		rs := requests(b, 8, func(_ int, r *GenRequest) { r.Adapter = "a1" })
+		worst, base := 0.0, 0.0
+		for i, res := range together(t, e, rs) {
+			for _, c := range res.Choices {
+				d := Datum{}
+				for _, id := range append(append([]int32(nil), rs[i].Prompt...), c.Tokens...) {
+					if int(id) == b.Model.Cfg.VocabSize {
+						id = 0 // any placeholder
+					}
+					d.Tokens = append(d.Tokens, id)
 				}
-				d.Tokens = append(d.Tokens, id)
-			}
-			for _, s := range rs[i].Soft {
-				d.EmbedPos, d.Embeds = []int64{1, 2}, s.Data
-			}
-			for _, id := range d.Tokens[1:] {
-				d.Targets = append(d.Targets, int64(id))
-			}
-			d.Tokens = d.Tokens[:len(d.Tokens)-1]
-			lp := pass1(t, tr, []Datum{d}, "cross_entropy", nil, true).Logprobs[0]
-			fresh, err := NewTrainer(b, LoRAConfig{Rank: 3, Attn: true})
-			if err != nil {
-				t.Fatal(err)
-			}
-			plain := pass1(t, fresh, []Datum{d}, "cross_entropy", nil, true).Logprobs[0]
-			fresh.Close()
-			for k := range c.Tokens {
-				at := len(rs[i].Prompt) - 1 + k
-				worst = max(worst, math.Abs(float64(lp[at]-c.Logprobs[k])))
-				base = max(base, math.Abs(float64(plain[at]-c.Logprobs[k])))
+				for _, s := range rs[i].Soft {
+					d.EmbedPos, d.Embeds = []int64{1, 2}, s.Data
+				}
+				for _, id := range d.Tokens[1:] {
+					d.Targets = append(d.Targets, int64(id))
+				}
+				d.Tokens = d.Tokens[:len(d.Tokens)-1]
+				lp := pass1(t, tr, []Datum{d}, "cross_entropy", nil, true).Logprobs[0]
+				fresh, err := NewTrainer(b, LoRAConfig{Rank: 3, Attn: true})
+				if err != nil {
+					t.Fatal(err)
+				}
+				plain := pass1(t, fresh, []Datum{d}, "cross_entropy", nil, true).Logprobs[0]
+				fresh.Close()
+				for k := range c.Tokens {
+					at := len(rs[i].Prompt) - 1 + k
+					worst = max(worst, math.Abs(float64(lp[at]-c.Logprobs[k])))
+					base = max(base, math.Abs(float64(plain[at]-c.Logprobs[k])))
+				}
 			}
 		}
-	}
-	if worst > 1e-4 || base < 1e-2 {
-		t.Errorf("trainer and sampler differ by %g (limit 1e-4); without the adapter by %g", worst, base)
-	}
+		if worst > 1e-4 || base < 1e-2 {
+			t.Errorf("trainer and sampler differ by %g (limit 1e-4); without the adapter by %g", worst, base)
+		}
+	})
 }
 
 func step(t testing.TB, tr *Trainer, data []Datum) {
@@ -324,47 +330,48 @@ func step(t testing.TB, tr *Trainer, data []Datum) {
 
 // Training that is saved, loaded elsewhere and continued must give the same bits as training that went on.
 func TestResumeIsBitEqual(t *testing.T) {
-	b := tiny(t, 11)
-	cfg := LoRAConfig{Rank: 2, Attn: true, Seed: 5}
-	a, err := NewTrainer(b, cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer a.Close()
-	data := someData(b, 3, 8)
-	step(t, a, data)
-	dir := filepath.Join(t.TempDir(), "ckpt")
-	if err := a.Save(dir, true); err != nil {
-		t.Fatal(err)
-	}
-	if err := a.Save(dir, true); err == nil {
-		t.Error("a checkpoint was overwritten")
-	}
-	step(t, a, data)
-	got, err := ReadAdapterConfig(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	got.Seed = 99
-	c, err := NewTrainer(b, got)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	pass1(t, c, data, "cross_entropy", nil, false) // left-over gradients must not survive the load
-	if err := c.Load(dir, true); err != nil {
-		t.Fatal(err)
-	}
-	step(t, c, data)
-	if d := cmp.Diff(a.params.Snapshot(), c.params.Snapshot()); d != "" {
-		t.Error("weights differ after resuming")
-	}
-	if a.adam.step != 2 || !cmp.Equal(a.adam.m, c.adam.m) || !cmp.Equal(a.adam.v, c.adam.v) {
-		t.Error("moments differ after resuming")
-	}
-	if err := c.Load(dir, false); err != nil || c.adam.step != 0 {
-		t.Errorf("loading without the optimizer: %v, step %d", err, c.adam.step)
-	}
+	every(t, 11, func(t *testing.T, b *Bundle) {
+		cfg := LoRAConfig{Rank: 2, Attn: true, Seed: 5}
+		a, err := NewTrainer(b, cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer a.Close()
+		data := someData(b, 3, 8)
+		step(t, a, data)
+		dir := filepath.Join(t.TempDir(), "ckpt")
+		if err := a.Save(dir, true); err != nil {
+			t.Fatal(err)
+		}
+		if err := a.Save(dir, true); err == nil {
+			t.Error("a checkpoint was overwritten")
+		}
+		step(t, a, data)
+		got, err := readPEFTConfig(dir, b.Model.Cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got.Seed = 99
+		c, err := NewTrainer(b, got)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		pass1(t, c, data, "cross_entropy", nil, false) // left-over gradients must not survive the load
+		if err := c.Load(dir, true); err != nil {
+			t.Fatal(err)
+		}
+		step(t, c, data)
+		if d := cmp.Diff(a.params.Snapshot(), c.params.Snapshot()); d != "" {
+			t.Error("weights differ after resuming")
+		}
+		if a.adam.step != 2 || !cmp.Equal(a.adam.m, c.adam.m) || !cmp.Equal(a.adam.v, c.adam.v) {
+			t.Error("moments differ after resuming")
+		}
+		if err := c.Load(dir, false); err != nil || c.adam.step != 0 {
+			t.Errorf("loading without the optimizer: %v, step %d", err, c.adam.step)
+		}
+	})
 }
 
 func TestTrainerRefusals(t *testing.T) {
@@ -404,7 +411,7 @@ func TestTrainerRefusals(t *testing.T) {
 	if _, err := tr.ForwardBackward(ctx, []Datum{ok}, "cross_entropy", nil, false); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
 	}
-	if norm(tr.grads) != 0 {
+	if gradNorm(tr.grads) != 0 {
 		t.Error("a refused pass left a gradient")
 	}
 }
@@ -425,7 +432,7 @@ func TestAdapterFoldersAreCheckedStrictly(t *testing.T) {
 		}
 		sp := loraSpecs(b.Model.Cfg, c)
 		sp, data := change(sp, initialLoRA(sp, 1))
-		if err := writeAdapter(dir, "x", c, sp, data); err != nil {
+		if err := writeAdapter(dir, "x", b.Model.Cfg, c, sp, data); err != nil {
 			t.Fatal(err)
 		}
 		return dir

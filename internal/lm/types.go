@@ -89,16 +89,6 @@ type Stats struct {
 	GeneratedTokens      int64
 }
 
-// LoRAConfig describes a new adapter.
-type LoRAConfig struct {
-	Rank    int
-	Alpha   float64 // the scale is Alpha/Rank; 0 means 32
-	Seed    int64
-	Attn    bool // attn.c_attn and attn.c_proj
-	MLP     bool // mlp.c_fc and mlp.c_proj
-	Unembed bool // refused: the unembedding is the embedding matrix
-}
-
 // Datum is one training sequence: position i of Tokens predicts Targets[i]. Every non-nil slice of per-token numbers has the length
 // of Tokens.
 type Datum struct {

@@ -94,8 +94,8 @@ func (w *warmup) check() error {
 		if err := checkPrompt(ex.Prompt, ex.soft(), cfg); err != nil {
 			return fmt.Errorf("example %d: %w", i, err)
 		}
-		if len(ex.Target) == 0 || len(ex.Prompt)+len(ex.Target) > cfg.NPositions+1 {
-			return fmt.Errorf("example %d: %d prompt and %d target tokens for %d positions", i, len(ex.Prompt), len(ex.Target), cfg.NPositions)
+		if len(ex.Target) == 0 || len(ex.Prompt)+len(ex.Target) > cfg.MaxPositions+1 {
+			return fmt.Errorf("example %d: %d prompt and %d target tokens for %d positions", i, len(ex.Prompt), len(ex.Target), cfg.MaxPositions)
 		}
 		for _, id := range ex.Target {
 			if id < 0 || int(id) >= cfg.VocabSize {
@@ -119,7 +119,7 @@ func (w *warmup) run(ctx context.Context) error {
 			return err
 		}
 	}
-	w.net = newNetwork(w.b.Model.Cfg, w.params.Get)
+	w.net = newNetwork(w.b.Model.Cfg, w.b.Model.rope, w.params.Get)
 	opt, err := torch.NewAdam(w.params, torch.AdamConfig{
 		LR: w.o.LR, Beta1: 0.9, Beta2: 0.98, Eps: 1e-8, Decoupled: true, ClipNorm: w.o.ClipNorm, Decay: w.decay,
 	})
@@ -221,7 +221,7 @@ func (w *warmup) gradients(batch []int) (float64, error) {
 
 // part adds the gradient of scale × the summed loss of some examples.
 func (w *warmup) part(batch []int, scale float64) (loss float64, err error) {
-	table := newSoftTable(w.b.Model.Cfg.NEmbd)
+	table := newSoftTable(w.b.Model.Cfg.HiddenSize)
 	seqs := make([][]int64, len(batch))
 	for n, i := range batch {
 		ex := &w.examples[i]

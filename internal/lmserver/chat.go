@@ -178,7 +178,7 @@ func (s *Server) chatPrompt(messages []openai.Message, generation bool) (*prompt
 // softRows decodes one soft prompt and checks its width. Its errors are vLLM's, and so is the refusal of NaN that vLLM lacks.
 func (s *Server) softRows(data string) ([]float32, int, error) {
 	rows, n, width, err := softprompt.Decode(data, softprompt.Limits{Rows: s.opt.MaxRows})
-	hidden := s.opt.Model.Model.Cfg.NEmbd
+	hidden := s.opt.Model.Model.Cfg.HiddenSize
 	switch {
 	case errors.Is(err, softprompt.ErrNotBase64):
 		return nil, 0, badRequest("", "Non-base64 digit found")

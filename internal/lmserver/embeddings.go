@@ -61,7 +61,7 @@ func (s *Server) embed(r *http.Request, req *embeddingRequest) (*embeddingRespon
 	}
 	defer s.done(used)
 	format := or(req.EncodingFormat, "float")
-	hidden := s.opt.Model.Model.Cfg.NEmbd
+	hidden := s.opt.Model.Model.Cfg.HiddenSize
 	switch {
 	case req.Input == nil:
 		return nil, missing("body.input")

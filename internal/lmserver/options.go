@@ -22,6 +22,8 @@ type Options struct {
 	AdapterRoot string // the only folder adapters are loaded from; "" answers 404 on the LoRA routes, as vLLM does with the switch off
 	StateDir    string // training checkpoints live here and survive a restart; "" answers 404 on the training API
 
+	Checkpointing bool // training computes activations again instead of keeping them
+
 	MaxBody        int64         // bytes of a request body after decompression, default 64 MiB
 	MaxData        int           // data of one forward_backward request, default 4096
 	MaxRows        int           // soft-prompt rows of one part, default 1024

@@ -70,6 +70,7 @@ func New(opt Options) (*Server, error) {
 			if err != nil {
 				return nil, err // not a nil *lm.Trainer, which as a trainer would not be nil
 			}
+			made.SetCheckpointing(opt.Checkpointing)
 			return made, nil
 		})
 		if err != nil {

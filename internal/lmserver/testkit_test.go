@@ -56,7 +56,7 @@ func bundle(t testing.TB, name string, width int) *lm.Bundle {
 	if tok.VocabSize() != 2048 {
 		t.Fatalf("the tokenizer has %d ids", tok.VocabSize())
 	}
-	model, err := lm.NewGPT2(lm.Config{VocabSize: 2048, NPositions: 512, NEmbd: width, NLayer: 2, NHead: 2, InitializerRange: 0.2}, 7)
+	model, err := lm.NewModel(lm.Config{VocabSize: 2048, MaxPositions: 512, HiddenSize: width, NumLayers: 2, NumHeads: 2, InitializerRange: 0.2}, 7)
 	if err != nil {
 		t.Fatal(err)
 	}

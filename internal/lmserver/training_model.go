@@ -117,7 +117,7 @@ func (t *training) getInfo(w http.ResponseWriter, r *http.Request) {
 	}
 	base := t.opt.Model.Model
 	writeJSON(w, http.StatusOK, tinker.Info{ModelID: m.id, IsLoRA: true, LoRARank: m.cfg.Rank, ModelName: t.srv.base, ModelData: tinker.ModelData{
-		ModelName: t.srv.base, TokenizerID: t.srv.base, Arch: base.Cfg.ModelType, HiddenSize: base.Cfg.NEmbd, VocabSize: base.Cfg.VocabSize,
+		ModelName: t.srv.base, TokenizerID: t.srv.base, Arch: base.Cfg.ModelType, HiddenSize: base.Cfg.HiddenSize, VocabSize: base.Cfg.VocabSize,
 		TokenEmbeddingNorm: base.EmbeddingNorm()}})
 }
 

@@ -73,7 +73,7 @@ func (t *training) decodePass(req *pb.ForwardBackwardRequest) ([]lm.Datum, map[s
 		}
 	}
 	model := t.opt.Model
-	shape := passShape{vocab: model.Model.Cfg.VocabSize, hidden: model.Model.Cfg.NEmbd, maxLen: model.MaxLen, maxRows: t.opt.MaxRows}
+	shape := passShape{vocab: model.Model.Cfg.VocabSize, hidden: model.Model.Cfg.HiddenSize, maxLen: model.MaxLen, maxRows: t.opt.MaxRows}
 	data := make([]lm.Datum, len(req.GetData()))
 	for i, d := range req.GetData() {
 		if data[i], err = shape.datum(d, req.GetLossFn()); err != nil {
@@ -202,7 +202,7 @@ func (t *training) encodePass(res *lm.PassResult, data []lm.Datum, forwardOnly b
 		soft = soft || len(d.EmbedPos) > 0
 	}
 	if soft && !forwardOnly {
-		fields[tinker.OutputEmbedsGrad] = tinker.Batch(res.EmbedGrads, int64(t.opt.Model.Model.Cfg.NEmbd))
+		fields[tinker.OutputEmbedsGrad] = tinker.Batch(res.EmbedGrads, int64(t.opt.Model.Model.Cfg.HiddenSize))
 	}
 	return &pb.ForwardBackwardOutput{
 		LossFnOutputType: tinker.OutputArrayRecord,

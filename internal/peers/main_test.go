@@ -69,7 +69,7 @@ func tinyGPT2(t testing.TB, name string) *lm.Bundle {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := lm.NewGPT2(lm.Config{VocabSize: tok.VocabSize(), NPositions: 512, NEmbd: 64, NLayer: 2, NHead: 2, InitializerRange: 0.2}, 7)
+	m, err := lm.NewModel(lm.Config{VocabSize: tok.VocabSize(), MaxPositions: 512, HiddenSize: 64, NumLayers: 2, NumHeads: 2, InitializerRange: 0.2}, 7)
 	if err != nil {
 		t.Fatal(err)
 	}

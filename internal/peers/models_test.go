@@ -58,7 +58,7 @@ func writeLlama(t *testing.T, dir, tokenizerDir string, b *lm.Bundle, bend func(
 	writeJSON(t, filepath.Join(dir, "config.json"), map[string]any{
 		"model_type": "llama", "architectures": []string{"LlamaForCausalLM"}, "torch_dtype": "float32", "vocab_size": vocab,
 		"hidden_size": llamaHidden, "intermediate_size": llamaInner, "num_hidden_layers": llamaLayers, "num_attention_heads": llamaHeads,
-		"num_key_value_heads": llamaHeads, "head_dim": llamaHidden / llamaHeads, "max_position_embeddings": b.Model.Cfg.NPositions, "rms_norm_eps": 1e-5,
+		"num_key_value_heads": llamaHeads, "head_dim": llamaHidden / llamaHeads, "max_position_embeddings": b.Model.Cfg.MaxPositions, "rms_norm_eps": 1e-5,
 		"rope_theta": 10000.0, "hidden_act": "silu", "tie_word_embeddings": false, "bos_token_id": b.BOS, "eos_token_id": b.EOS, "pad_token_id": b.PAD,
 	})
 	rng := rand.New(rand.NewPCG(5, 0))

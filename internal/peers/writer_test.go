@@ -71,7 +71,7 @@ func writeWriter(t *testing.T, dir string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := lm.NewGPT2(lm.Config{VocabSize: tok.VocabSize(), NPositions: writerContext, NEmbd: 8, NLayer: 1, NHead: 1}, 1)
+	m, err := lm.NewModel(lm.Config{VocabSize: tok.VocabSize(), MaxPositions: writerContext, HiddenSize: 8, NumLayers: 1, NumHeads: 1}, 1)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,8 +6,6 @@ import (
 	lib "github.com/sugarme/gotch/libtch"
 )
 
-const cpu = -1 // libtch's number of the CPU device
-
 // Float32 makes a tensor of the given shape from a copy of data, in row-major order.
 func (s *Scope) Float32(data []float32, shape ...int64) *Tensor {
 	return fromSlice(s, "float32", data, 4, Float32, shape)
@@ -45,7 +43,16 @@ func fromSlice[T any](s *Scope, op string, data []T, size uint, dt DType, shape 
 	if n == 0 {
 		return s.Zeros(dt, shape...)
 	}
-	return s.take(op, lib.AtTensorOfData(unsafe.Pointer(unsafe.SliceData(data)), dims, uint(k), size, int(dt)))
+	t := s.take(op, lib.AtTensorOfData(unsafe.Pointer(unsafe.SliceData(data)), dims, uint(k), size, int(dt)))
+	return s.onto(t, s.dev)
+}
+
+// onto returns t on a device, t itself when it is there or when everything is on the CPU.
+func (s *Scope) onto(t *Tensor, dev Device) *Tensor {
+	if s.dev == CPU || !t.ok() {
+		return t
+	}
+	return s.run("to "+dev.String(), func(out *lib.Ctensor) { lib.AtgTo(out, t.c, int32(dev)) }, t)
 }
 
 // fill makes a tensor of a checked shape.
@@ -59,38 +66,38 @@ func (s *Scope) fill(op string, shape []int64, f func(out *lib.Ctensor, dims []i
 
 // Zeros makes a tensor of zeros.
 func (s *Scope) Zeros(dt DType, shape ...int64) *Tensor {
-	return s.fill("zeros", shape, func(out *lib.Ctensor, dims []int64, n int) { lib.AtgZeros(out, dims, n, int32(dt), cpu) })
+	return s.fill("zeros", shape, func(out *lib.Ctensor, dims []int64, n int) { lib.AtgZeros(out, dims, n, int32(dt), int32(s.dev)) })
 }
 
 // Ones makes a tensor of ones.
 func (s *Scope) Ones(dt DType, shape ...int64) *Tensor {
-	return s.fill("ones", shape, func(out *lib.Ctensor, dims []int64, n int) { lib.AtgOnes(out, dims, n, int32(dt), cpu) })
+	return s.fill("ones", shape, func(out *lib.Ctensor, dims []int64, n int) { lib.AtgOnes(out, dims, n, int32(dt), int32(s.dev)) })
 }
 
 // Full makes a float32 tensor of one value.
 func (s *Scope) Full(v float64, shape ...int64) *Tensor {
 	return s.fill("full", shape, func(out *lib.Ctensor, dims []int64, n int) {
 		c := lib.AtsFloat(v)
-		lib.AtgFull(out, dims, n, c, int32(Float32), cpu)
+		lib.AtgFull(out, dims, n, c, int32(Float32), int32(s.dev))
 		lib.AtsFree(c)
 	})
 }
 
 // Randn draws float32 elements from the standard normal distribution.
 func (s *Scope) Randn(shape ...int64) *Tensor {
-	return s.fill("randn", shape, func(out *lib.Ctensor, dims []int64, n int) { lib.AtgRandn(out, dims, n, int32(Float32), cpu) })
+	return s.fill("randn", shape, func(out *lib.Ctensor, dims []int64, n int) { lib.AtgRandn(out, dims, n, int32(Float32), int32(s.dev)) })
 }
 
 // Rand draws float32 elements uniformly from [0, 1).
 func (s *Scope) Rand(shape ...int64) *Tensor {
-	return s.fill("rand", shape, func(out *lib.Ctensor, dims []int64, n int) { lib.AtgRand(out, dims, n, int32(Float32), cpu) })
+	return s.fill("rand", shape, func(out *lib.Ctensor, dims []int64, n int) { lib.AtgRand(out, dims, n, int32(Float32), int32(s.dev)) })
 }
 
 // Arange makes the int64 vector 0, 1, …, n−1.
 func (s *Scope) Arange(n int64) *Tensor {
 	return s.run("arange", func(out *lib.Ctensor) {
 		c := lib.AtsInt(n)
-		lib.AtgArange(out, c, int32(Int64), cpu)
+		lib.AtgArange(out, c, int32(Int64), int32(s.dev))
 		lib.AtsFree(c)
 	})
 }
@@ -128,7 +135,7 @@ func toSlice[T any](s *Scope, op string, t *Tensor, dt DType) (data []T) {
 		if t.DType() != dt {
 			t = s.To(t, dt)
 		}
-		t = s.Contiguous(t)
+		t = s.Contiguous(s.onto(t, CPU))
 		if s.err != nil {
 			return
 		}

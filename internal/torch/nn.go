@@ -49,6 +49,28 @@ func (s *Scope) LayerNorm(x, w, b *Tensor, eps float64) *Tensor {
 	}, operands...)
 }
 
+// RMSNorm returns x/sqrt(mean(x²)+eps)·w over the last dimension, computed in float32 as transformers' Llama does.
+func (s *Scope) RMSNorm(x, w *Tensor, eps float64) (y *Tensor) {
+	s.Sub(func(s *Scope) {
+		z := s.To(x, Float32)
+		z = s.Mul(z, s.Rsqrt(s.AddS(s.MeanDim(s.Square(z), -1, true), eps)))
+		y = s.Lift(s.Mul(s.To(z, x.DType()), w))
+	})
+	return y
+}
+
+// Rotate turns pairs of the last dimension of x by angles: element i of the first half with element i of the second. cos and sin broadcast
+// against half of x (rotary position embeddings in the layout of transformers).
+func (s *Scope) Rotate(x, cos, sin *Tensor) (y *Tensor) {
+	s.Sub(func(s *Scope) {
+		half := x.Dim(-1) / 2
+		a, b := s.Narrow(x, -1, 0, half), s.Narrow(x, -1, half, half)
+		c, d := s.To(cos, x.DType()), s.To(sin, x.DType())
+		y = s.Lift(s.Cat(-1, s.Minus(s.Mul(a, c), s.Mul(b, d)), s.Add(s.Mul(b, c), s.Mul(a, d))))
+	})
+	return y
+}
+
 // Softmax returns exp(t)/Σexp(t) along one dimension.
 func (s *Scope) Softmax(t *Tensor, dim int64) *Tensor {
 	return s.run("softmax", func(out *lib.Ctensor) { lib.AtgSoftmax(out, t.c, dim, sameType) }, t)

@@ -31,6 +31,7 @@ type Scope struct {
 	err    error
 	closed bool
 	grad   bool
+	dev    Device          // of new tensors
 	out    *[2]lib.Ctensor // libtorch writes results here: an allocation of its own, without Go pointers
 }
 
@@ -52,17 +53,17 @@ func (e *Error) Error() string {
 // Do runs fn in a new scope with autograd on. It returns the scope's sticky error if there is one, else fn's.
 // A panic in fn that follows a failed operation (such as an index into the shape of its nil result) is that failure;
 // any other panic goes on. The tensors of the scope are freed in every case.
-func Do(fn func(s *Scope) error) error { return run(true, fn) }
+func Do(fn func(s *Scope) error) error { return run(true, CPU, fn) }
 
 // NoGrad is Do with autograd off.
-func NoGrad(fn func(s *Scope) error) error { return run(false, fn) }
+func NoGrad(fn func(s *Scope) error) error { return run(false, CPU, fn) }
 
-func run(grad bool, fn func(s *Scope) error) (err error) {
+func run(grad bool, dev Device, fn func(s *Scope) error) (err error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	C.recpie_thread_setup(C.int(wantThreads.Load()))
 	before := setGradMode(grad)
-	s := &Scope{out: new([2]lib.Ctensor), grad: grad}
+	s := &Scope{out: new([2]lib.Ctensor), grad: grad, dev: dev}
 	defer func() {
 		r := recover()
 		s.freeFrom(0)

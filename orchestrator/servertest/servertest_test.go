@@ -79,7 +79,7 @@ func TestEmbedded(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		m, err := lm.NewGPT2(lm.Config{VocabSize: tok.VocabSize(), NPositions: 512, NEmbd: hidden, NLayer: 2, NHead: 2, InitializerRange: 0.2}, 7)
+		m, err := lm.NewModel(lm.Config{VocabSize: tok.VocabSize(), MaxPositions: 512, HiddenSize: hidden, NumLayers: 2, NumHeads: 2, InitializerRange: 0.2}, 7)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -31,3 +31,15 @@ environment() {
     die "could not install the packages of $list: see the message above"
   echo "$stamp" >"$dir/.complete"
 }
+
+# packages DIR VENV REQUIREMENTS: exactly the pinned packages, beside those of an environment. Whole or absent, as environment.
+packages() {
+  local dir=$1 venv=$2 list=$3 stamp
+  stamp=$(sha256sum <"$list" | cut -d' ' -f1)
+  [ "$(cat "$dir/.complete" 2>/dev/null)" = "$stamp" ] && return
+  say "installing $(basename "$list" .txt) into $dir"
+  rm -rf "$dir"
+  nice "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-cache-dir --no-deps --no-compile --target "$dir" -r "$list" ||
+    die "could not install the packages of $list: see the message above"
+  echo "$stamp" >"$dir/.complete"
+}
