@@ -14,6 +14,7 @@ type adapter struct {
 	name, dir string
 	cfg       LoRAConfig
 	net       *network
+	root      uint64 // of its pages of keys and values, 0 until it has some
 	own       []*torch.Tensor
 	refs      int
 	unloaded  bool
@@ -44,7 +45,7 @@ func (e *Engine) LoadAdapter(name, dir string) error {
 		return fault.New(fault.Item, op, err)
 	}
 	a := &adapter{name: name, dir: dir, cfg: cfg}
-	if err := a.arrange(e.b.Model, e.base, data); err != nil {
+	if err := a.arrange(e.b.Model, e.base.net, data); err != nil {
 		return fault.New(fault.Fatal, op, err)
 	}
 	e.mu.Lock()

@@ -1,52 +1,17 @@
 package lm
 
-import (
-	"math"
-
-	"recpie/internal/fault"
-	"recpie/internal/torch"
-)
-
-// choose gives every row its next token from log probabilities [n, vocabulary], in which r.first is its line.
-func (b *batch) choose(s *torch.Scope, rows []*row, logp *torch.Tensor) {
-	data := s.Float32s(logp)
-	if s.Err() != nil {
-		return
-	}
-	v := b.net.cfg.VocabSize
-	for _, r := range rows {
-		if err := r.job.ctx.Err(); err != nil {
-			r.job.err, r.done = err, true
-			continue
-		}
-		line := data[r.first*v : (r.first+1)*v]
-		if math.IsNaN(float64(line[0])) {
-			r.job.err, r.done = fault.Newf(fault.Item, "lm: generate", "the model's output is not finite"), true
-			continue
-		}
-		b.generated++
-		r.accept(b.e.b, line)
-		if r.done {
-			r.finish(b.e.b)
-		}
-		if r.job.req.OnToken != nil {
-			r.job.req.OnToken(r.choice)
-		}
-	}
-}
-
-// accept draws a token, records it and decides whether the row is done.
-func (r *row) accept(bundle *Bundle, logp []float32) {
+// accept draws a token, records it and decides whether the row is done. scratch has the length of the logits.
+func (r *row) accept(bundle *Bundle, logits, scratch []float32) {
 	req, c := r.job.req, r.choice
 	var banned []int32
 	if len(c.Tokens) < req.MinTokens {
 		banned = r.job.stop
 	}
-	id := r.draw.pick(logp, banned)
+	id, lp := r.draw.pick(logits, scratch, banned)
 	c.Tokens = append(c.Tokens, id)
 	if req.Logprobs >= 0 {
-		c.Logprobs = append(c.Logprobs, logp[id])
-		c.Top = append(c.Top, alternatives(logp, id, min(req.Logprobs, len(logp))))
+		c.Logprobs = append(c.Logprobs, lp)
+		c.Top = append(c.Top, alternatives(logits, logits[id]-lp, id, min(req.Logprobs, len(logits))))
 	}
 	r.next = id
 	r.length++

@@ -20,41 +20,46 @@ var (
 	ErrClosed         = errors.New("the engine is closed")
 )
 
-// EngineOptions bound what one batch takes. Zero values choose the defaults.
+// EngineOptions bound what is computed at a time. Zero values choose the defaults.
 type EngineOptions struct {
-	MaxBatch  int           // continuations computed together, default 64
-	MaxTokens int           // prompt positions of a batch before sharing, default 32768
-	KVBytes   int           // memory for keys and values while decoding, default 1 GiB; a single request may exceed it
-	Gather    time.Duration // how long a batch waits for company, default 2 ms
-	Workers   int           // batches computed at a time, default 1: with one tensor thread each, as many as cores is fastest
+	MaxBatch  int           // continuations under way at a time, default 128
+	MaxTokens int           // prompt positions of a step, default 4096: longer prompts take several
+	KVBytes   int           // memory for keys and values, default 1 GiB, of which only what is used is taken. A request that needs more is refused
+	Gather    time.Duration // how long an engine at rest waits for company, default 2 ms
+	Workers   int           // parts of a step computed side by side, default 1: with one tensor thread each, as many as cores is fastest
 	NoSharing bool          // compute every prompt on its own; for comparison
 }
 
-// Engine answers requests over one model. Concurrent requests are put together into batches; the answers do not depend on which
-// requests shared a batch, up to rounding.
+// Engine answers requests over one model. Requests join and leave between steps (continuous batching, Yu et al. 2022): a step takes every
+// continuation one token further and the prompts that came some positions. What a prompt begins with is looked for among the pages of keys
+// and values that are still there. The answers do not depend on which requests shared a step, up to rounding.
 type Engine struct {
 	b    *Bundle
 	opt  EngineOptions
-	base *network
+	base *adapter // the model without an adapter
 	wake chan struct{}
 	stop chan struct{}
-	done sync.WaitGroup // the workers
+	done sync.WaitGroup
 
 	mu       sync.Mutex
 	queue    []*job
 	adapters map[string]*adapter
 	closed   bool
 	stats    Stats
-	kv       int // bytes of keys and values that the running batches may come to need
+
+	// The scheduler's own.
+	kv     keyValues // nil until the first request
+	pool   *pool
+	active []*task
 }
 
 // job is a request under way.
 type job struct {
 	ctx  context.Context
 	req  *GenRequest
-	ad   *adapter // nil for the base model
-	max  int      // new tokens allowed
-	rows int      // continuations
+	ad   *adapter
+	max  int // new tokens allowed
+	rows int // continuations
 	seed int64
 	stop []int32 // end tokens and stop ids
 	res  *GenResult
@@ -64,27 +69,22 @@ type job struct {
 
 // NewEngine starts an engine. The bundle's weights must not change while it runs.
 func NewEngine(b *Bundle, o EngineOptions) *Engine {
-	if o.MaxBatch <= 0 {
-		o.MaxBatch = 64
-	}
-	if o.MaxTokens <= 0 {
-		o.MaxTokens = 32768
-	}
-	if o.KVBytes <= 0 {
-		o.KVBytes = 1 << 30
-	}
+	setDefault(&o.MaxBatch, 128)
+	setDefault(&o.MaxTokens, 4096)
+	setDefault(&o.KVBytes, 1<<30)
 	if o.Gather <= 0 {
 		o.Gather = 2 * time.Millisecond
 	}
 	o.Workers = max(1, o.Workers)
-	e := &Engine{
-		b: b, opt: o, base: b.Model.network(),
-		wake: make(chan struct{}, o.Workers), stop: make(chan struct{}), adapters: map[string]*adapter{},
-	}
-	for range o.Workers {
-		e.done.Go(e.run)
-	}
+	e := &Engine{b: b, opt: o, base: &adapter{net: b.Model.network()}, wake: make(chan struct{}, 1), stop: make(chan struct{}), adapters: map[string]*adapter{}}
+	e.done.Go(e.run)
 	return e
+}
+
+func setDefault(v *int, d int) {
+	if *v <= 0 {
+		*v = d
+	}
 }
 
 // Bundle returns what the engine serves.
@@ -96,11 +96,10 @@ func (e *Engine) Stats() Stats {
 	defer e.mu.Unlock()
 	s := e.stats
 	s.Waiting = len(e.queue)
-	s.KVShare = min(1, float64(e.kv)/float64(e.opt.KVBytes)/float64(e.opt.Workers))
 	return s
 }
 
-// Close ends the running batches, fails waiting requests with ErrClosed and frees the adapters.
+// Close ends what is under way, fails waiting requests with ErrClosed and frees the adapters.
 func (e *Engine) Close() {
 	e.mu.Lock()
 	if e.closed {
@@ -124,6 +123,9 @@ func (e *Engine) Close() {
 		a.free()
 	}
 	e.adapters = nil
+	if e.kv != nil {
+		e.kv.free()
+	}
 }
 
 // Generate answers one request. It may be called from many goroutines; that is how batches form. Errors of the request itself are of
@@ -139,13 +141,13 @@ func (e *Engine) Generate(ctx context.Context, r *GenRequest) (*GenResult, error
 		e.mu.Unlock()
 		return nil, fault.New(fault.Fatal, op, ErrClosed)
 	}
-	if r.Adapter != "" {
+	if j.ad = e.base; r.Adapter != "" {
 		if j.ad = e.adapters[r.Adapter]; j.ad == nil {
 			e.mu.Unlock()
 			return nil, fault.Newf(fault.Item, op, "%w: %q", ErrUnknownAdapter, r.Adapter)
 		}
-		j.ad.refs++
 	}
+	j.ad.refs++
 	e.queue = append(e.queue, j)
 	e.stats.Requests++
 	e.mu.Unlock()
@@ -233,126 +235,11 @@ func checkPrompt(prompt []int32, soft []SoftRows, cfg Config) error {
 	return nil
 }
 
-// run is a worker: it takes batches off the queue until the engine is closed.
-func (e *Engine) run() {
-	for {
-		select {
-		case <-e.stop:
-			return
-		case <-e.wake:
-		}
-		for {
-			e.gather()
-			jobs, kv := e.take()
-			if len(jobs) == 0 {
-				break
-			}
-			e.answer(jobs, kv)
-			select {
-			case <-e.stop:
-				return
-			default:
-			}
-		}
-	}
-}
-
-// gather waits until no request has come for a while, a batch is full, or four such waits are over.
-func (e *Engine) gather() {
-	seen := -1
-	for range 4 {
-		e.mu.Lock()
-		n, rows := len(e.queue), 0
-		for _, j := range e.queue {
-			rows += max(1, j.rows)
-		}
-		e.mu.Unlock()
-		if n == 0 || n == seen || rows >= e.opt.MaxBatch {
-			return
-		}
-		seen = n
-		timer := time.NewTimer(e.opt.Gather)
-		select {
-		case <-timer.C:
-		case <-e.stop:
-			timer.Stop()
-			return
-		}
-	}
-}
-
-// take removes the next batch from the queue: the oldest request and others, in order, for the same adapter. Those whose caller has
-// gone are dropped. kv is the most that the batch's keys and values can come to, in bytes.
-func (e *Engine) take() (batch []*job, kv int) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	var rest []*job
-	rows, tokens, longest := 0, 0, 0
-	perPosition := e.b.Model.Cfg.kvBytes()
-	for _, j := range e.queue {
-		n := max(1, j.rows)
-		long := max(longest, len(j.req.Prompt)+j.max)
-		switch {
-		case j.ctx.Err() != nil:
-			e.release(j)
-			j.err = j.ctx.Err()
-			close(j.done)
-		case len(batch) == 0, j.ad == batch[0].ad && rows+n <= e.opt.MaxBatch && tokens+len(j.req.Prompt) <= e.opt.MaxTokens &&
-			(rows+n)*long*perPosition <= e.opt.KVBytes:
-			batch = append(batch, j)
-			rows += n
-			tokens += len(j.req.Prompt)
-			longest = long
-		default:
-			rest = append(rest, j)
-		}
-	}
-	e.queue = rest
-	if len(batch) > 0 {
-		e.stats.Batches++
-	}
-	kv = rows * longest * perPosition
-	e.stats.Running += len(batch)
-	e.kv += kv
-	return batch, kv
-}
-
-// answer computes a batch, which may take kv bytes, and hands out the results.
-func (e *Engine) answer(jobs []*job, kv int) {
-	net := e.base
-	if jobs[0].ad != nil {
-		net = jobs[0].ad.net
-	}
-	b := &batch{e: e, net: net, jobs: jobs}
-	err := b.compute()
-	e.mu.Lock()
-	e.stats.PromptTokensSent += b.sent
-	e.stats.PromptTokensComputed += b.computed
-	e.stats.GeneratedTokens += b.generated
-	e.stats.Running -= len(jobs)
-	e.kv -= kv
-	for _, j := range jobs {
-		e.release(j)
-	}
-	e.mu.Unlock()
-	for _, j := range jobs {
-		if err != nil && j.err == nil {
-			j.err = fault.New(fault.Endpoint, "lm: generate", err)
-		}
-		if j.err != nil {
-			j.res = nil
-		}
-		close(j.done)
-	}
-}
-
 // release gives a job's adapter back; the last holder of an unloaded one frees it. The caller holds mu.
 func (e *Engine) release(j *job) {
-	if j.ad != nil {
-		j.ad.refs--
-		if j.ad.refs == 0 && j.ad.unloaded {
-			j.ad.free()
-		}
+	j.ad.refs--
+	if j.ad.refs == 0 && j.ad.unloaded {
+		j.ad.free()
 	}
 }
 

@@ -1,8 +1,6 @@
 package lm
 
 import (
-	"math"
-
 	"recpie/internal/torch"
 )
 
@@ -110,7 +108,7 @@ func (n *network) heads(s *torch.Scope, b *block, x, cos, sin *torch.Tensor) (q,
 	return s.Narrow(qk, -2, 0, h), s.Narrow(qk, -2, h, kv), v
 }
 
-// levelState is what a level leaves behind for its children and for decoding.
+// levelState is what a level leaves behind for its children.
 type levelState struct {
 	width int             // key slots per row: those of the ancestors, then the level's own
 	valid []bool          // [rows × width]: slots that hold a position of the row's sequence
@@ -135,17 +133,13 @@ type flowLevel struct {
 }
 
 // forward computes the plan. soft [n, hidden] holds the soft rows that the keys name, nil without any. It returns the final hidden
-// states (after the last norm) of the wanted positions, in the order of wanted.row, and the keys and values of every level.
-func (n *network) forward(s *torch.Scope, p *plan, soft *torch.Tensor, w *wanted) (*torch.Tensor, []levelState) {
+// states (after the last norm) of the wanted positions, in the order of wanted.row.
+func (n *network) forward(s *torch.Scope, p *plan, soft *torch.Tensor, w *wanted) *torch.Tensor {
 	f := n.start(s, p, soft, w)
 	for i := range n.blocks {
 		n.layer(s, f, i)
 	}
-	states := make([]levelState, len(f.levels))
-	for l := range f.levels {
-		states[l] = f.levels[l].state
-	}
-	return n.finish(s, f), states
+	return n.finish(s, f)
 }
 
 // start embeds all positions.
@@ -338,35 +332,6 @@ func parentMask(s *torch.Scope, lv *level, parent, out *levelState) (mask, paren
 // logits multiplies hidden states by the unembedding, in float32.
 func (n *network) logits(s *torch.Scope, h *torch.Tensor) *torch.Tensor {
 	return s.To(s.Linear(h, n.head, nil), torch.Float32)
-}
-
-// decodeStep feeds one token per row at its position into the cache and returns the hidden states after the last norm, [rows, hidden].
-func (n *network) decodeStep(s *torch.Scope, c *cache, ids, pos []int64) *torch.Tensor {
-	rows, h, kv, d := int64(len(ids)), int64(n.cfg.NumHeads), int64(n.cfg.NumKVHeads), int64(n.cfg.HeadDim)
-	scale := 1 / math.Sqrt(float64(d))
-	slot := int64(c.used)
-	bias := s.Narrow(c.bias, 3, 0, slot+1)
-	x := s.Embedding(n.embeds, s.Int64(ids, rows))
-	var cos, sin *torch.Tensor
-	if n.wpe != nil {
-		x = s.Add(x, s.Embedding(n.wpe, s.Int64(pos, rows)))
-	} else {
-		cos, sin = n.rope.at(s, pos)
-		cos, sin = s.Unsqueeze(cos, 1), s.Unsqueeze(sin, 1)
-	}
-	for i := range n.blocks {
-		b := &n.blocks[i]
-		q, k, v := n.heads(s, b, x, cos, sin) // [rows, heads, head]
-		s.CopyInto(s.Narrow(c.k[i], 2, slot, 1), s.Unsqueeze(k, 2))
-		s.CopyInto(s.Narrow(c.v[i], 2, slot, 1), s.Unsqueeze(v, 2))
-		q = s.MulS(s.Reshape(q, rows, kv, h/kv, d), scale) // the queries that share keys stand together
-		att := s.Softmax(s.Add(s.MatMul(q, s.Transpose(s.Narrow(c.k[i], 2, 0, slot+1), 2, 3)), bias), -1)
-		att = s.Reshape(s.MatMul(att, s.Narrow(c.v[i], 2, 0, slot+1)), rows, h*d)
-		x = s.Add(x, b.proj.apply(s, att))
-		x = s.Add(x, b.feedForward(s, x))
-	}
-	c.used++
-	return n.final.apply(s, x)
 }
 
 func fillTrue(b []bool) {

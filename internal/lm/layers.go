@@ -87,8 +87,7 @@ func (m *mlp) apply(s *torch.Scope, x *torch.Tensor) *torch.Tensor {
 	if !m.gated {
 		return m.down.apply(s, s.Gelu(h))
 	}
-	in := h.Dim(-1) / 2
-	return m.down.apply(s, s.Mul(s.Silu(s.Narrow(h, -1, 0, in)), s.Narrow(h, -1, in, in)))
+	return m.down.apply(s, s.SiluMul(h))
 }
 
 // mixture is a sparse mixture of experts (Mixtral): each token goes through the perTok experts that the router likes most, weighted by the

@@ -154,7 +154,7 @@ func (p *pass) part(pl *plan, members []int, keys [][]int64, table *softTable) e
 		if p.checkpoint(pl) {
 			hidden, t = net.record(s, pl, soft, want)
 		} else {
-			hidden, _ = net.forward(s, pl, soft, want)
+			hidden = net.forward(s, pl, soft, want)
 		}
 		top := s.Detach(hidden)
 		if !p.forwardOnly {

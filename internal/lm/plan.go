@@ -214,3 +214,17 @@ func (t *softTable) key(row []float32, owner int) int64 {
 	}
 	return ^i
 }
+
+// promptKeys returns the keys of a request's prompt, its soft rows entered into the table.
+func promptKeys(r *GenRequest, soft *softTable) []int64 {
+	keys := make([]int64, len(r.Prompt))
+	for i, id := range r.Prompt {
+		keys[i] = int64(id)
+	}
+	for _, sr := range r.Soft {
+		for k := range sr.Rows {
+			keys[sr.Pos+k] = soft.key(sr.Data[k*soft.dim:(k+1)*soft.dim], 0)
+		}
+	}
+	return keys
+}

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"recpie/internal/tokenizer"
+	"recpie/internal/torch"
 )
 
 // sampler draws the tokens of one row from its own random stream, so that neighbours in a batch do not change what it draws.
@@ -26,9 +27,23 @@ func newSampler(r *GenRequest, seed int64, index int) *sampler {
 	return s
 }
 
-// pick chooses a token from log probabilities. Banned ids are never chosen. Temperature 0 is the likeliest token, the lowest id among
-// equals.
-func (s *sampler) pick(logp []float32, banned []int32) int32 {
+// pick chooses a token and returns its log probability at temperature 1. Banned ids are never chosen. Temperature 0 is the likeliest token, the
+// lowest id among equals. scratch has the length of the logits.
+func (s *sampler) pick(logits, scratch []float32, banned []int32) (id int32, logprob float32) {
+	truncated := s.topK > 0 && s.topK < len(logits) || s.topP > 0 && s.topP < 1
+	switch {
+	case len(banned) == 0 && s.temperature == 0:
+		return torch.Choose(logits, 0, 0, scratch)
+	case len(banned) == 0 && !truncated:
+		return torch.Choose(logits, s.temperature, s.rng.Float64(), scratch)
+	}
+	norm := logNorm(logits, scratch)
+	id = s.pickAmong(logits, banned)
+	return id, logits[id] - norm
+}
+
+// pickAmong is pick where ids are left out.
+func (s *sampler) pickAmong(logp []float32, banned []int32) int32 {
 	if s.temperature == 0 {
 		return argmax(logp, banned)
 	}
@@ -129,9 +144,10 @@ func rankOf(logp []float32, id int32) int {
 	return n
 }
 
-// alternatives returns the token itself first and then the k likeliest others (k-1 when the token is one of the k).
-func alternatives(logp []float32, id int32, k int) []TokenLogprob {
-	self := TokenLogprob{id, logp[id], rankOf(logp, id)}
+// alternatives returns the token itself first and then the k likeliest others (k-1 when the token is one of the k). norm is what the logits lie
+// above their log probabilities.
+func alternatives(logp []float32, norm float32, id int32, k int) []TokenLogprob {
+	self := TokenLogprob{id, logp[id] - norm, rankOf(logp, id)}
 	out := []TokenLogprob{self}
 	best := make([]int32, 0, k+1) // sorted by falling probability, then by id
 	for i, l := range logp {
@@ -147,7 +163,7 @@ func alternatives(logp []float32, id int32, k int) []TokenLogprob {
 	}
 	for n, i := range best {
 		if i != id {
-			out = append(out, TokenLogprob{i, logp[i], n + 1})
+			out = append(out, TokenLogprob{i, logp[i] - norm, n + 1})
 		}
 	}
 	return out

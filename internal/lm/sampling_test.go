@@ -37,7 +37,11 @@ func TestPickFollowsTheDistribution(t *testing.T) {
 		const n = 40000
 		var count [4]float64
 		for range n {
-			count[s.pick(logp, c.banned)]++
+			id, lp := s.pick(logp, make([]float32, 4), c.banned)
+			if math.Abs(float64(lp-logp[id])) > 1e-6 {
+				t.Fatalf("%s: log probability %g of %g", c.name, lp, logp[id])
+			}
+			count[id]++
 		}
 		for i := range count {
 			near(t, c.name, count[i]/n, c.want[i], 0.012)
@@ -47,14 +51,14 @@ func TestPickFollowsTheDistribution(t *testing.T) {
 
 func TestAlternativesAndRanks(t *testing.T) {
 	logp := logs(.1, .4, .3, .2)
-	got := alternatives(logp, 3, 2)
+	got := alternatives(logp, 0, 3, 2)
 	if len(got) != 3 || got[0].ID != 3 || got[0].Rank != 3 || got[1].ID != 1 || got[1].Rank != 1 || got[2].ID != 2 || got[2].Rank != 2 {
 		t.Errorf("alternatives %+v", got)
 	}
-	if got := alternatives(logp, 1, 2); len(got) != 2 || got[0].ID != 1 || got[1].ID != 2 {
+	if got := alternatives(logp, 0, 1, 2); len(got) != 2 || got[0].ID != 1 || got[1].ID != 2 {
 		t.Errorf("the token itself is counted twice: %+v", got)
 	}
-	if got := alternatives(logp, 0, 0); len(got) != 1 || got[0].Rank != 4 {
+	if got := alternatives(logp, 0, 0, 0); len(got) != 1 || got[0].Rank != 4 {
 		t.Errorf("without alternatives: %+v", got)
 	}
 }

@@ -105,7 +105,7 @@ func reference(t testing.TB, b *Bundle, net *network, keys []int64, soft []float
 		if soft != nil {
 			rows = s.Float32(soft, int64(len(soft)/b.Model.Cfg.HiddenSize), int64(b.Model.Cfg.HiddenSize))
 		}
-		h, _ := net.forward(s, p, rows, w)
+		h := net.forward(s, p, rows, w)
 		data := s.Float32s(s.LogSoftmax(net.logits(s, h), -1))
 		for i := range keys {
 			if s.Err() == nil {

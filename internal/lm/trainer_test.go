@@ -252,7 +252,7 @@ func TestBanditLearns(t *testing.T) {
 		draw := newSampler(&GenRequest{Temperature: 1}, int64(rng.Uint64()), 0)
 		var data []Datum
 		for range 64 {
-			id := draw.pick(line, nil)
+			id, _ := draw.pick(line, make([]float32, len(line)), nil)
 			adv := float32(-prob)
 			if int(id) == good {
 				adv = float32(1 - prob)

@@ -245,7 +245,7 @@ func batchLogits(t *testing.T, b *Bundle, net func(*torch.Scope) *network, keys 
 			rows = s.Float32(soft, int64(len(soft))/d, d)
 		}
 		n := net(s)
-		h, _ := n.forward(s, p, rows, w)
+		h := n.forward(s, p, rows, w)
 		flat := s.Float32s(n.logits(s, h))
 		for i := range keys {
 			for _, row := range w.all(tickets[i]) {

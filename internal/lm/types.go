@@ -44,7 +44,7 @@ type GenRequest struct {
 	PromptLogprobs int // -1 none, else the number of alternatives per prompt token
 	PromptFrom     int // with PromptLogprobs: positions before it are left undefined and cost nothing
 	Pool           bool
-	// OnToken, when not nil, is called after every token with the continuation so far, from the goroutine that computes the batch: it
+	// OnToken, when not nil, is called after every token with the continuation so far, by one goroutine at a time, which computes others too: it
 	// must return at once. It may keep what it is given only once FinishReason is set.
 	OnToken func(*Choice)
 }
@@ -74,16 +74,16 @@ type GenResult struct {
 	PromptLogprobs []TokenLogprob   // one per prompt position; entry 0 and those before PromptFrom are undefined
 	PromptTop      [][]TokenLogprob // per position: the prompt's token first, then the likeliest others
 	Pooled         []float32        // with Pool: the mean of the final hidden states over the prompt's positions
-	CachedTokens   int              // prompt positions that were computed for an earlier request of the batch
+	CachedTokens   int              // prompt positions that were computed for another request
 }
 
 // Stats counts what the engine did since it was made, and what it is doing.
 type Stats struct {
-	Running              int     // requests of the batches being computed
+	Running              int     // requests being computed
 	Waiting              int     // requests in the queue
-	KVShare              float64 // of the memory for keys and values that batches may take, the part that the running ones may come to need
+	KVShare              float64 // of the memory for keys and values, what running requests hold or may come to need
 	Requests             int64
-	Batches              int64
+	Batches              int64 // steps
 	PromptTokensSent     int64 // positions of all prompts, once per request
 	PromptTokensComputed int64 // positions that passed through the model
 	GeneratedTokens      int64

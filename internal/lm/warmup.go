@@ -250,7 +250,7 @@ func (w *warmup) part(batch []int, scale float64) (loss float64, err error) {
 		if len(table.data) > 0 {
 			soft = s.Float32(table.data, int64(len(table.data)/table.dim), int64(table.dim))
 		}
-		hidden, _ := w.net.forward(s, p, soft, want)
+		hidden := w.net.forward(s, p, soft, want)
 		n := int64(len(idx))
 		lp := s.LogProbOf(w.net.logits(s, s.IndexSelect(hidden, 0, s.Int64(idx, n))), s.Int64(targets, n))
 		l := s.MulS(s.Sum(lp), -scale)

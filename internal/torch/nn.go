@@ -8,6 +8,7 @@ import (
 
 /*
 #include "shim.h"
+#include "kernels.h"
 */
 import "C"
 
@@ -51,6 +52,19 @@ func (s *Scope) LayerNorm(x, w, b *Tensor, eps float64) *Tensor {
 
 // RMSNorm returns x/sqrt(mean(x²)+eps)·w over the last dimension, computed in float32 as transformers' Llama does.
 func (s *Scope) RMSNorm(x, w *Tensor, eps float64) (y *Tensor) {
+	const op = "rms_norm"
+	if !s.ready(op, x, w) {
+		return nil
+	}
+	if width := w.NumElements(); width != x.Dim(-1) {
+		s.failOp(op, "the gain must have the size of the last dimension", x, w)
+		return nil
+	} else if s.fused(x, w) {
+		if y = s.empty(op, x.Shape()...); y != nil {
+			C.recpie_rms_norm(f32(x.F32View()), f32(w.F32View()), f32(y.F32View()), C.int64_t(x.NumElements()/width), C.int64_t(width), C.float(eps))
+		}
+		return y
+	}
 	s.Sub(func(s *Scope) {
 		z := s.To(x, Float32)
 		z = s.Mul(z, s.Rsqrt(s.AddS(s.MeanDim(s.Square(z), -1, true), eps)))

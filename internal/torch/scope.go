@@ -2,7 +2,7 @@ package torch
 
 /*
 #cgo CXXFLAGS: -std=c++17
-#cgo CFLAGS: -O3 -ffast-math
+#cgo CFLAGS: -O3 -ffast-math -Wno-psabi
 #include <stdlib.h>
 #include "shim.h"
 
