@@ -38,7 +38,7 @@ type updating struct {
 func cases(b *lm.Bundle, kind string, threads int) []benchCase {
 	rng := rand.New(rand.NewPCG(7, 7))
 	if kind == "update" {
-		return updates(b, rng)
+		return updates(b, rng, threads)
 	}
 	var out []benchCase
 	for _, c := range []struct {
@@ -122,7 +122,7 @@ func generate(b *lm.Bundle, g generation, threads int) (answer, error) {
 }
 
 // updates are PPO steps on texts of their own prompts, and on four texts of each prompt, as a step of training has them.
-func updates(b *lm.Bundle, rng *rand.Rand) (out []benchCase) {
+func updates(b *lm.Bundle, rng *rand.Rand, threads int) (out []benchCase) {
 	for _, c := range []struct {
 		name   string
 		prompt int // texts per prompt
@@ -140,14 +140,14 @@ func updates(b *lm.Bundle, rng *rand.Rand) (out []benchCase) {
 				u.Logprobs = append(u.Logprobs, old)
 			}
 		}
-		out = append(out, benchCase{name: c.name, request: u, run: func() (answer, error) { return update(b, u) }})
+		out = append(out, benchCase{name: c.name, request: u, run: func() (answer, error) { return update(b, u, threads) }})
 	}
 	return out
 }
 
 // update is one optimizer step over all texts, as the training API makes it.
-func update(b *lm.Bundle, u updating) (a answer, err error) {
-	tr, err := lm.NewTrainer(b, lm.LoRAConfig{Rank: 16, Attn: true})
+func update(b *lm.Bundle, u updating, threads int) (a answer, err error) {
+	tr, err := lm.NewTrainer(b, lm.LoRAConfig{Rank: 16, Attn: true}, lm.TrainerOptions{Workers: threads})
 	if err != nil {
 		return a, err
 	}

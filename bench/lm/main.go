@@ -52,7 +52,7 @@ func main() {
 
 type options struct {
 	python, script, peers, family, only, profile string
-	turns, threads                      int
+	turns, threads                               int
 }
 
 // bundle is 6 layers × 256 over 8192 ids, the size of the published prototypes.

@@ -102,7 +102,7 @@ func BenchmarkPPO(b *testing.B) {
 	}
 	for _, c := range []map[string]float64{nil, {cfgOnlyWeighted: 1}, {cfgOnlyWeighted: 1, cfgSharedGrads: 1}} {
 		b.Run(fmt.Sprint(len(c), "-savings"), func(b *testing.B) {
-			tr, err := NewTrainer(bundle, LoRAConfig{Rank: 16, Attn: true})
+			tr, err := NewTrainer(bundle, LoRAConfig{Rank: 16, Attn: true}, TrainerOptions{})
 			if err != nil {
 				b.Fatal(err)
 			}

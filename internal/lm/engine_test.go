@@ -285,7 +285,7 @@ func TestOneHistoryForAll(t *testing.T) {
 		pass1(t, tr, data, "cross_entropy", cfg, false)
 		kept := tr.grads
 		again := trained(t, b, LoRAConfig{Rank: 2, Attn: true})
-		again.SetCheckpointing(true)
+		again.opt.Checkpointing = true
 		pass1(t, again, data, "cross_entropy", cfg, false)
 		for i := range kept {
 			for j, v := range kept[i] {

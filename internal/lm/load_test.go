@@ -145,7 +145,7 @@ func TestCheckpointingDoesNotChangeGradients(t *testing.T) {
 		var lora, soft [2][][]float32
 		for i, on := range []bool{false, true} {
 			tr := trained(t, b, LoRAConfig{Rank: 2, Attn: true})
-			tr.SetCheckpointing(on)
+			tr.opt.Checkpointing = on
 			soft[i] = pass1(t, tr, someData(b, 5, 3), "ppo", map[string]float64{cfgSharedGrads: 1}, false).EmbedGrads
 			lora[i] = tr.grads
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"math"
 	"slices"
+	"sync"
 
 	"recpie/internal/torch"
 )
@@ -16,16 +17,28 @@ type pass struct {
 	f                                 tokenLoss
 	forwardOnly, only, shared, freeze bool
 
+	table *softTable
+	keys  [][]int64
 	res   *PassResult
-	grads [][]float32 // of the adapter, nil until there are some
+	grads [][]float32 // of the adapter, nil without any
+}
+
+// passPart is what one thread computes of a pass.
+type passPart struct {
+	*pass
+	pl      *plan
+	members []int              // the data, one for each sequence of the plan
+	sums    map[string]float64 // of the metrics
+	grads   [][]float32        // of the adapter, nil until there are some
+	err     error
 }
 
 // passBytes bounds the activations that one part of a pass keeps for its gradient, as plan.bytes estimates them. A single datum may exceed it.
 var passBytes = 768 << 20
 
-// maxTokens returns how many positions a part of a pass takes at most.
-func maxTokens(c Config) int {
-	return max(512, passBytes/(4*c.keptFloats()*c.NumLayers))
+// maxTokens returns how many positions a part of a pass takes at most when it may keep that many bytes.
+func maxTokens(c Config, bytes int) int {
+	return max(512, bytes/(4*c.keptFloats()*c.NumLayers))
 }
 
 func (p *pass) run(ctx context.Context) (*PassResult, error) {
@@ -35,39 +48,86 @@ func (p *pass) run(ctx context.Context) (*PassResult, error) {
 	if !p.forwardOnly {
 		p.res.EmbedGrads = make([][]float32, len(p.data))
 	}
-	table := newSoftTable(p.t.b.Model.Cfg.HiddenSize)
-	keys := make([][]int64, len(p.data))
+	cfg := p.t.b.Model.Cfg
+	p.table = newSoftTable(cfg.HiddenSize)
+	p.keys = make([][]int64, len(p.data))
 	order := make([]int, len(p.data))
 	for i := range p.data {
-		keys[i], order[i] = p.keys(i, table), i
+		p.keys[i], order[i] = p.keysOf(i), i
 	}
-	slices.SortStableFunc(order, func(a, b int) int { return slices.Compare(keys[a], keys[b]) })
+	slices.SortStableFunc(order, func(a, b int) int { return slices.Compare(p.keys[a], p.keys[b]) })
+	workers := p.t.opt.Workers
+	bytes := passBytes / workers
+	budget := evenBudget(order, p.keys, maxTokens(cfg, bytes), workers)
 	for len(order) > 0 {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		pl, n := fittingPlan(p.t.b.Model.Cfg, order, keys)
-		if err := p.part(pl, order[:n], keys, table); err != nil {
-			return nil, err
+		var wave []*passPart
+		for len(order) > 0 && len(wave) < workers {
+			pl, n := fittingPlan(cfg, order, p.keys, budget, bytes)
+			wave = append(wave, &passPart{pass: p, pl: pl, members: order[:n], sums: map[string]float64{}})
+			order = order[n:]
 		}
-		order = order[n:]
+		var wg sync.WaitGroup
+		for _, part := range wave[1:] {
+			wg.Go(func() { part.err = part.compute() })
+		}
+		wave[0].err = wave[0].compute()
+		wg.Wait()
+		for _, part := range wave { // in their order, so that sums are the same every time
+			if part.err != nil {
+				return nil, part.err
+			}
+			for name, v := range part.sums {
+				p.res.Metrics[name] += v
+			}
+			if p.grads == nil {
+				p.grads = part.grads
+			} else {
+				addAll(p.grads, part.grads)
+			}
+		}
 	}
 	p.ratios()
 	return p.res, nil
 }
 
-// fittingPlan plans the first n of the sequences that order names, sorted by their keys: as many as passBytes allows, at least one.
-func fittingPlan(c Config, order []int, keys [][]int64) (pl *plan, n int) {
-	tokens, budget := 0, maxTokens(c)
+// addAll adds rows of numbers; absent ones count as zeros.
+func addAll(to, from [][]float32) {
+	for i, row := range from {
+		for j, v := range row {
+			to[i][j] += v
+		}
+	}
+}
+
+// evenBudget returns how many positions a part takes so that workers are busy to the end.
+func evenBudget(order []int, keys [][]int64, most, workers int) int {
+	total := 0
+	for n, i := range order {
+		total += len(keys[i])
+		if n > 0 {
+			total -= commonPrefix(keys[order[n-1]], keys[i])
+		}
+	}
+	waves := (total + most*workers - 1) / (most * workers)
+	return min(most, total/max(1, waves*workers)+1)
+}
+
+// fittingPlan plans the first n of the sequences that order names, sorted by their keys: as many as the budget of positions and the bytes allow, at
+// least one.
+func fittingPlan(c Config, order []int, keys [][]int64, budget, bytes int) (pl *plan, n int) {
+	tokens := 0
 	for n < len(order) {
 		k := keys[order[n]]
-		tokens += len(k)
+		add := len(k)
 		if n > 0 {
-			tokens -= commonPrefix(keys[order[n-1]], k)
-			if tokens > budget {
+			if add -= commonPrefix(keys[order[n-1]], k); tokens+add/2 > budget { // to the nearer side
 				break
 			}
 		}
+		tokens += add
 		n++
 	}
 	for {
@@ -77,10 +137,10 @@ func fittingPlan(c Config, order []int, keys [][]int64) (pl *plan, n int) {
 		}
 		pl = newPlan(seqs, true)
 		need := pl.bytes(c)
-		if need <= passBytes || n == 1 {
+		if need <= bytes || n == 1 {
 			return pl, n
 		}
-		n = max(1, min(n-1, n*passBytes/need))
+		n = max(1, min(n-1, n*bytes/need))
 	}
 }
 
@@ -92,8 +152,9 @@ func commonPrefix(a, b []int64) int {
 	return n
 }
 
-// keys returns datum i's keys. Its soft rows are its own unless gradients may be shared.
-func (p *pass) keys(i int, table *softTable) []int64 {
+// keysOf returns datum i's keys. Its soft rows are its own unless gradients may be shared.
+func (p *pass) keysOf(i int) []int64 {
+	table := p.table
 	d := &p.data[i]
 	keys := make([]int64, len(d.Tokens))
 	for j, id := range d.Tokens {
@@ -115,13 +176,14 @@ type scoredTarget struct {
 	ticket     [2]int32
 }
 
-// part computes the data named by members, the sequences of the plan.
-func (p *pass) part(pl *plan, members []int, keys [][]int64, table *softTable) error {
+// compute computes the part.
+func (p *passPart) compute() error {
+	pl, members, keys, table := p.pl, p.members, p.keys, p.table
 	for _, i := range members {
 		p.res.Logprobs[i] = make([]float32, len(keys[i]))
-		p.res.Metrics["positions:sum"] += float64(len(keys[i]))
+		p.sums["positions:sum"] += float64(len(keys[i]))
 	}
-	p.res.Metrics["positions_computed:sum"] += float64(pl.computed())
+	p.sums["positions_computed:sum"] += float64(pl.computed())
 	want := newWanted(pl)
 	var targets []scoredTarget
 	for n, i := range members {
@@ -132,7 +194,7 @@ func (p *pass) part(pl *plan, members []int, keys [][]int64, table *softTable) e
 		}
 	}
 	if len(targets) == 0 {
-		p.softGrads(members, keys, table, nil)
+		p.softGrads(nil)
 		return nil
 	}
 	dev := p.t.b.Model.dev
@@ -168,7 +230,7 @@ func (p *pass) part(pl *plan, members []int, keys [][]int64, table *softTable) e
 		}
 		g := s.Grad(top)
 		if g == nil || p.freeze && soft == nil { // no target moves the loss, or nothing is trained
-			p.softGrads(members, keys, table, nil)
+			p.softGrads(nil)
 			return nil
 		}
 		if t != nil {
@@ -188,7 +250,7 @@ func (p *pass) part(pl *plan, members []int, keys [][]int64, table *softTable) e
 		if s.Err() != nil {
 			return s.Err()
 		}
-		p.softGrads(members, keys, table, rows)
+		p.softGrads(rows)
 		return nil
 	})
 }
@@ -204,11 +266,11 @@ func (p *pass) dropout() float64 {
 // checkpoint reports whether the layers are to be computed again for the gradient: when asked for, and for a single datum whose activations are more
 // than a pass should keep. Dropout would be drawn anew.
 func (p *pass) checkpoint(pl *plan) bool {
-	return !p.forwardOnly && p.t.cfg.Dropout == 0 && (p.t.checkpointing || pl.bytes(p.t.b.Model.Cfg) > passBytes)
+	return !p.forwardOnly && p.t.cfg.Dropout == 0 && (p.t.opt.Checkpointing || pl.bytes(p.t.b.Model.Cfg) > passBytes)
 }
 
 // score computes log probabilities and losses of some targets and sends the gradient back to the hidden states.
-func (p *pass) score(s *torch.Scope, net *network, hidden *torch.Tensor, want *wanted, targets []scoredTarget) {
+func (p *passPart) score(s *torch.Scope, net *network, hidden *torch.Tensor, want *wanted, targets []scoredTarget) {
 	n := int64(len(targets))
 	idx, ids := make([]int64, n), make([]int64, n)
 	for k, t := range targets {
@@ -227,8 +289,8 @@ func (p *pass) score(s *torch.Scope, net *network, hidden *torch.Tensor, want *w
 			continue
 		}
 		v, g := p.f(d, t.pos, float64(values[k]))
-		p.res.Metrics["loss:sum"] += v
-		p.res.Metrics["targets:sum"]++
+		p.sums["loss:sum"] += v
+		p.sums["targets:sum"]++
 		slope[k] = float32(g)
 		moves = moves || g != 0
 	}
@@ -238,7 +300,7 @@ func (p *pass) score(s *torch.Scope, net *network, hidden *torch.Tensor, want *w
 }
 
 // collect moves the adapter's gradients out of autograd.
-func (p *pass) collect(s *torch.Scope, leaves map[string]*torch.Tensor) {
+func (p *passPart) collect(s *torch.Scope, leaves map[string]*torch.Tensor) {
 	if p.grads == nil {
 		p.grads = make([][]float32, len(p.t.specs))
 	}
@@ -259,11 +321,11 @@ func (p *pass) collect(s *torch.Scope, leaves map[string]*torch.Tensor) {
 }
 
 // softGrads hands the gradients of the table's rows to the data they belong to; nil stands for zeros.
-func (p *pass) softGrads(members []int, keys [][]int64, table *softTable, rows []float32) {
+func (p *passPart) softGrads(rows []float32) {
 	if p.forwardOnly {
 		return
 	}
-	members = slices.Clone(members)
+	members, keys, table := slices.Clone(p.members), p.keys, p.table
 	slices.Sort(members) // "the first" of those that share is the first in the request
 	given := map[int64]bool{}
 	for _, i := range members {

@@ -79,10 +79,9 @@ func TestPlanSharesWhatIsWorthIt(t *testing.T) {
 // However sequences share and differ in length, a part keeps to the memory it may take, unless one sequence alone exceeds it, and takes
 // what comes first.
 func TestPartsKeepToTheirMemory(t *testing.T) {
-	defer func(n int) { passBytes = n }(passBytes)
-	c := Config{NumLayers: 2, HiddenSize: 8, NumHeads: 2}
+	c := Config{NumLayers: 2, HiddenSize: 8, NumHeads: 2}.withDefaults()
 	rapid.Check(t, func(t *rapid.T) {
-		passBytes = rapid.IntRange(1, 4<<20).Draw(t, "bytes")
+		bytes := rapid.IntRange(1, 4<<20).Draw(t, "bytes")
 		base := make([]int64, 400)
 		var keys [][]int64
 		for range rapid.IntRange(1, 40).Draw(t, "n") {
@@ -97,9 +96,9 @@ func TestPartsKeepToTheirMemory(t *testing.T) {
 			order[i] = i
 		}
 		slices.SortFunc(order, func(a, b int) int { return slices.Compare(keys[a], keys[b]) })
-		pl, n := fittingPlan(c, order, keys)
-		if n < 1 || n > 1 && pl.bytes(c) > passBytes {
-			t.Fatalf("%d sequences take %d bytes of %d", n, pl.bytes(c), passBytes)
+		pl, n := fittingPlan(c, order, keys, maxTokens(c, bytes), bytes)
+		if n < 1 || n > 1 && pl.bytes(c) > bytes {
+			t.Fatalf("%d sequences take %d bytes of %d", n, pl.bytes(c), bytes)
 		}
 		for i := range n {
 			if !slices.Equal(pl.keys[pl.index[i]], keys[order[i]]) {

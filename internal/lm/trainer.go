@@ -16,25 +16,33 @@ import (
 type Trainer struct {
 	b     *Bundle
 	cfg   LoRAConfig
+	opt   TrainerOptions
 	specs []spec
 
 	mu     sync.Mutex
 	params *torch.Params
 	grads  [][]float32 // summed since the last step
 	adam   *adamState
+}
 
-	checkpointing bool
+// TrainerOptions say how passes are computed; results do not depend on them, up to rounding.
+type TrainerOptions struct {
+	Workers int // parts of a pass computed side by side, default 1: with one tensor thread each, as many as cores is fastest
+	// Checkpointing keeps the layers' inputs alone and computes the layers again for the gradient: a third more time, the activations of one
+	// layer instead of all. Not with dropout.
+	Checkpointing bool
 }
 
 // NewTrainer makes an adapter that changes nothing yet.
-func NewTrainer(b *Bundle, c LoRAConfig) (*Trainer, error) {
+func NewTrainer(b *Bundle, c LoRAConfig, o TrainerOptions) (*Trainer, error) {
 	const op = "lm: new trainer"
 	c = c.withDefaults()
 	if err := c.check(b.Model.Cfg); err != nil {
 		return nil, fault.New(fault.Item, op, err)
 	}
 	c = c.named(b.Model.Cfg)
-	t := &Trainer{b: b, cfg: c, specs: loraSpecs(b.Model.Cfg, c), params: torch.NewParams()}
+	o.Workers = max(1, o.Workers)
+	t := &Trainer{b: b, cfg: c, opt: o, specs: loraSpecs(b.Model.Cfg, c), params: torch.NewParams()}
 	for i, data := range initialLoRA(t.specs, c.Seed) {
 		if _, err := t.params.Add(t.specs[i].name, data, t.specs[i].shape...); err != nil {
 			t.params.Free()
@@ -66,14 +74,6 @@ func (t *Trainer) Close() {
 	t.params.Free()
 }
 
-// SetCheckpointing makes forward_backward keep the layers' inputs alone and compute the layers again for the gradient: a third more time, the
-// activations of one layer instead of all. Not with dropout.
-func (t *Trainer) SetCheckpointing(on bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.checkpointing = on
-}
-
 // network returns the base network with the adapter on it, and the adapter's tensors as leaves by name. With freeze they are used but not followed
 // by autograd; dropout is that of their inputs.
 func (t *Trainer) network(s *torch.Scope, freeze bool, dropout float64) (*network, map[string]*torch.Tensor) {
@@ -81,13 +81,13 @@ func (t *Trainer) network(s *torch.Scope, freeze bool, dropout float64) (*networ
 	net, targets, leaves := m.network(), m.Cfg.targets(t.cfg), map[string]*torch.Tensor{}
 	for _, sp := range t.specs {
 		w := t.params.Get(sp.name)
-		switch {
-		case m.dev != torch.CPU: // the adapter's own weights stay on the host, where the optimizer is
-			if w = s.Float32(w.F32View(), sp.shape...); !freeze {
-				s.RequireGrad(w)
-			}
-		case freeze:
-			w = s.Detach(w)
+		if m.dev != torch.CPU { // the adapter's own weights stay on the host, where the optimizer is
+			w = s.Float32(w.F32View(), sp.shape...)
+		} else {
+			w = s.Detach(w) // a gradient of its own for every part
+		}
+		if !freeze {
+			s.RequireGrad(w)
 		}
 		leaves[sp.name] = w
 	}
@@ -130,11 +130,7 @@ func (t *Trainer) ForwardBackward(ctx context.Context, data []Datum, loss string
 		}
 		return nil, fault.New(fault.Endpoint, op, err)
 	}
-	for i, g := range p.grads {
-		for j, v := range g {
-			t.grads[i][j] += v
-		}
-	}
+	addAll(t.grads, p.grads)
 	return res, nil
 }
 

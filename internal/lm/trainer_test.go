@@ -19,7 +19,7 @@ import (
 // trained returns a trainer whose B matrices are not zero, so that every gradient is.
 func trained(t testing.TB, b *Bundle, c LoRAConfig) *Trainer {
 	t.Helper()
-	tr, err := NewTrainer(b, c)
+	tr, err := NewTrainer(b, c, TrainerOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,11 +72,12 @@ func TestPassInParts(t *testing.T) {
 	defer func(n int) { passBytes = n }(passBytes)
 	b := tiny(t, 7)
 	data := someData(b, 9, 5)
-	var soft, lora [2][]float32
-	var lp [2][][]float32
-	for i, limit := range []int{1 << 30, 1} { // all at once; one by one
-		passBytes = limit
+	var soft, lora [4][]float32
+	var lp [4][][]float32
+	for i, how := range []struct{ bytes, workers int }{{1 << 30, 1}, {1, 1}, {1 << 30, 3}, {1 << 16, 2}} { // all at once; one by one; side by side
+		passBytes = how.bytes
 		tr := trained(t, b, LoRAConfig{Rank: 2, Alpha: 2, Attn: true, MLP: true})
+		tr.opt.Workers = how.workers
 		res := pass1(t, tr, data, "ppo", map[string]float64{cfgSharedGrads: 1}, false)
 		lp[i], lora[i], soft[i] = res.Logprobs, slices.Concat(tr.grads...), make([]float32, len(data[0].Embeds))
 		for _, g := range res.EmbedGrads {
@@ -86,9 +87,11 @@ func TestPassInParts(t *testing.T) {
 		}
 	}
 	approx := cmp.Comparer(func(a, b float32) bool { return math.Abs(float64(a-b)) < 1e-4*(1+math.Abs(float64(b))) })
-	for what, pair := range map[string][2]any{"log probabilities": {lp[0], lp[1]}, "adapter's gradients": {lora[0], lora[1]}, "soft rows' gradients": {soft[0], soft[1]}} {
-		if d := cmp.Diff(pair[0], pair[1], approx); d != "" {
-			t.Errorf("%s: %s", what, d)
+	for i := range lp {
+		for what, pair := range map[string][2]any{"log probabilities": {lp[0], lp[i]}, "adapter's gradients": {lora[0], lora[i]}, "soft rows' gradients": {soft[0], soft[i]}} {
+			if d := cmp.Diff(pair[0], pair[1], approx); d != "" {
+				t.Errorf("way %d: %s: %s", i, what, d)
+			}
 		}
 	}
 }
@@ -223,7 +226,7 @@ func TestBanditLearns(t *testing.T) {
 	for i := range 16 {
 		wte[good*16+i] *= 2.5
 	}
-	tr, err := NewTrainer(b, LoRAConfig{Rank: 4, Attn: true, Seed: 1})
+	tr, err := NewTrainer(b, LoRAConfig{Rank: 4, Attn: true, Seed: 1}, TrainerOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -301,7 +304,7 @@ func TestTrainerAgreesWithSampler(t *testing.T) {
 				}
 				d.Tokens = d.Tokens[:len(d.Tokens)-1]
 				lp := pass1(t, tr, []Datum{d}, "cross_entropy", nil, true).Logprobs[0]
-				fresh, err := NewTrainer(b, LoRAConfig{Rank: 3, Attn: true})
+				fresh, err := NewTrainer(b, LoRAConfig{Rank: 3, Attn: true}, TrainerOptions{})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -332,7 +335,7 @@ func step(t testing.TB, tr *Trainer, data []Datum) {
 func TestResumeIsBitEqual(t *testing.T) {
 	every(t, 11, func(t *testing.T, b *Bundle) {
 		cfg := LoRAConfig{Rank: 2, Attn: true, Seed: 5}
-		a, err := NewTrainer(b, cfg)
+		a, err := NewTrainer(b, cfg, TrainerOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -352,7 +355,7 @@ func TestResumeIsBitEqual(t *testing.T) {
 			t.Fatal(err)
 		}
 		got.Seed = 99
-		c, err := NewTrainer(b, got)
+		c, err := NewTrainer(b, got, TrainerOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -379,7 +382,7 @@ func TestTrainerRefusals(t *testing.T) {
 	for name, c := range map[string]LoRAConfig{
 		"unembed": {Rank: 2, Attn: true, Unembed: true}, "no target": {Rank: 2}, "rank": {Attn: true},
 	} {
-		if tr, err := NewTrainer(b, c); err == nil {
+		if tr, err := NewTrainer(b, c, TrainerOptions{}); err == nil {
 			tr.Close()
 			t.Errorf("%s: accepted", name)
 		}

@@ -100,7 +100,7 @@ func compareArchitecture(t *testing.T, dir string) [][][]float32 {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tr, err := NewTrainer(b, cfg)
+	tr, err := NewTrainer(b, cfg, TrainerOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -188,7 +188,7 @@ func data(g *computed) []Datum {
 // compareGradients checks loss and gradients of adapter and soft rows, with activations kept or computed again.
 func compareGradients(t *testing.T, b *Bundle, cfg LoRAConfig, dir string, g *computed, again bool) {
 	t.Helper()
-	tr, err := NewTrainer(b, cfg)
+	tr, err := NewTrainer(b, cfg, TrainerOptions{Checkpointing: again})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -196,7 +196,6 @@ func compareGradients(t *testing.T, b *Bundle, cfg LoRAConfig, dir string, g *co
 	if err := tr.Load(filepath.Join(dir, "adapter"), false); err != nil {
 		t.Fatal(err)
 	}
-	tr.SetCheckpointing(again)
 	res, err := tr.ForwardBackward(context.Background(), data(g), "cross_entropy", nil, false)
 	if err != nil {
 		t.Fatal(err)

@@ -199,7 +199,7 @@ func (w *warmup) gradients(batch []int) (float64, error) {
 	for _, i := range batch {
 		total += len(w.examples[i].Target)
 	}
-	loss, budget := 0.0, maxTokens(w.b.Model.Cfg)
+	loss, budget := 0.0, maxTokens(w.b.Model.Cfg, passBytes)
 	for from := 0; from < len(batch); {
 		to, tokens := from, 0
 		for to < len(batch) {

@@ -53,7 +53,7 @@ func exchanges(t testing.TB) []exchange {
 // saveAdapter writes a fresh adapter in the PEFT layout.
 func saveAdapter(t testing.TB, b *lm.Bundle, dir string, seed int64) {
 	t.Helper()
-	tr, err := lm.NewTrainer(b, lm.LoRAConfig{Rank: 4, Alpha: 32, Seed: seed, Attn: true})
+	tr, err := lm.NewTrainer(b, lm.LoRAConfig{Rank: 4, Alpha: 32, Seed: seed, Attn: true}, lm.TrainerOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}

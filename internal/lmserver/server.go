@@ -66,11 +66,10 @@ func New(opt Options) (*Server, error) {
 	s.adapters = newAdapterSet(s.engine)
 	if opt.StateDir != "" {
 		s.training, err = newTraining(s, opt, func(cfg lm.LoRAConfig) (trainer, error) {
-			made, err := lm.NewTrainer(opt.Model, cfg)
+			made, err := lm.NewTrainer(opt.Model, cfg, lm.TrainerOptions{Workers: opt.Engine.Workers, Checkpointing: opt.Checkpointing})
 			if err != nil {
 				return nil, err // not a nil *lm.Trainer, which as a trainer would not be nil
 			}
-			made.SetCheckpointing(opt.Checkpointing)
 			return made, nil
 		})
 		if err != nil {

@@ -120,7 +120,7 @@ func TestEmbedded(t *testing.T) {
 // adapter writes one that changes what the model says: a fresh one changes nothing, its second factors being 0.
 func adapter(t *testing.T, b *lm.Bundle, dir string) {
 	t.Helper()
-	tr, err := lm.NewTrainer(b, lm.LoRAConfig{Rank: 4, Alpha: 32, Seed: 1, Attn: true})
+	tr, err := lm.NewTrainer(b, lm.LoRAConfig{Rank: 4, Alpha: 32, Seed: 1, Attn: true}, lm.TrainerOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
