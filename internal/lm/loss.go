@@ -9,25 +9,41 @@ import (
 // need of the model is lp, so their gradients are written in closed form here and the network sees Σ lp·derivative.
 type tokenLoss func(d *Datum, i int, lp float64) (value, derivative float64)
 
-// newLoss returns a loss by its name in the training API. Losses are sums over tokens and data.
+// newLoss returns a loss by its name in the training API. Losses are sums over tokens and data; r = exp(lp − logprobs), and lo, hi are bounds of it.
 //
-//	cross_entropy         −Σ w·lp
-//	importance_sampling   −Σ r·A                              r = exp(lp − logprobs)
-//	ppo                   −Σ min(r·A, clip(r, lo, hi)·A)      lo, hi are bounds of the ratio
+//	cross_entropy         −Σ w·lp                                  w of any sign, so that every function of lp can be trained
+//	importance_sampling   −Σ r·A
+//	ppo                   −Σ min(r·A, clip(r, lo, hi)·A)           lo .8, hi 1.2
+//	cispo                 −Σ stop(clip(r, lo, hi))·lp·A            lo 0, hi 4 (MiniMax-M1, arXiv 2506.13585)
+//	dro                   −Σ (lp·A − ½β(lp − logprobs)²)           β .05 (arXiv 2405.19107)
 func newLoss(name string, cfg map[string]float64) (tokenLoss, error) {
-	lo, hi := 0.8, 1.2
+	of := map[string]map[string]float64{
+		"cross_entropy": {}, "importance_sampling": {}, "dro": {"beta": 0.05},
+		"ppo":   {"clip_low_threshold": 0.8, "clip_high_threshold": 1.2},
+		"cispo": {"clip_low_threshold": 0, "clip_high_threshold": 4},
+	}
+	set := of[name]
+	if set == nil {
+		return nil, fmt.Errorf("loss %q is not supported (cross_entropy, importance_sampling, ppo, cispo, dro)", name)
+	}
 	for key, v := range cfg {
+		_, known := set[key]
 		switch {
 		case math.IsNaN(v) || math.IsInf(v, 0):
 			return nil, fmt.Errorf("%s is not finite", key)
-		case key == "clip_low_threshold" && name == "ppo":
-			lo = v
-		case key == "clip_high_threshold" && name == "ppo":
-			hi = v
+		case known:
+			set[key] = v
 		case key == cfgOnlyWeighted, key == cfgSharedGrads, key == cfgFreeze:
 		default:
 			return nil, fmt.Errorf("loss %s has no setting %q", name, key)
 		}
+	}
+	lo, hi, beta := set["clip_low_threshold"], set["clip_high_threshold"], set["beta"]
+	if !(lo >= 0 && lo <= hi) || beta < 0 {
+		return nil, fmt.Errorf("loss %s: settings %v are out of range", name, set)
+	}
+	ratio := func(d *Datum, i int, lp float64) (r, a float64) {
+		return math.Exp(lp - float64(d.Logprobs[i])), float64(d.Advantages[i])
 	}
 	switch name {
 	case "cross_entropy":
@@ -37,23 +53,29 @@ func newLoss(name string, cfg map[string]float64) (tokenLoss, error) {
 		}, nil
 	case "importance_sampling":
 		return func(d *Datum, i int, lp float64) (float64, float64) {
-			x := math.Exp(lp-float64(d.Logprobs[i])) * float64(d.Advantages[i])
-			return -x, -x
+			r, a := ratio(d, i, lp)
+			return -r * a, -r * a
 		}, nil
-	case "ppo":
-		if !(lo >= 0 && lo <= hi) {
-			return nil, fmt.Errorf("clip thresholds %g and %g are not in order", lo, hi)
-		}
+	case "cispo":
 		return func(d *Datum, i int, lp float64) (float64, float64) {
-			r, a := math.Exp(lp-float64(d.Logprobs[i])), float64(d.Advantages[i])
-			free, clipped := r*a, min(max(r, lo), hi)*a
-			if free <= clipped {
-				return -free, -free
-			}
-			return -clipped, 0
+			r, a := ratio(d, i, lp)
+			w := min(max(r, lo), hi)
+			return -w * lp * a, -w * a
+		}, nil
+	case "dro":
+		return func(d *Datum, i int, lp float64) (float64, float64) {
+			a, gone := float64(d.Advantages[i]), lp-float64(d.Logprobs[i])
+			return -(lp*a - beta/2*gone*gone), -(a - beta*gone)
 		}, nil
 	}
-	return nil, fmt.Errorf("loss %q is not supported (cross_entropy, importance_sampling, ppo)", name)
+	return func(d *Datum, i int, lp float64) (float64, float64) {
+		r, a := ratio(d, i, lp)
+		free, clipped := r*a, min(max(r, lo), hi)*a
+		if free <= clipped {
+			return -free, -free
+		}
+		return -clipped, 0
+	}, nil
 }
 
 // Settings of ours beside the losses' own.
@@ -76,8 +98,11 @@ func (d *Datum) weight(i int) float64 {
 
 // counts reports whether target i can move the loss.
 func (d *Datum) counts(i int, loss string) bool {
-	if loss == "cross_entropy" {
+	switch loss {
+	case "cross_entropy":
 		return d.weight(i) != 0
+	case "dro": // the distance to the sampler counts too; where nothing was sampled there is none
+		return d.Advantages[i] != 0 || d.Logprobs[i] != 0
 	}
 	return d.Advantages[i] != 0
 }

@@ -22,13 +22,15 @@ type Model struct {
 
 // NewModel makes a model with initial weights on the CPU: normal with the configured deviation, in GPT-2 that of the projections into the residual
 // stream divided by sqrt(2·layers), biases 0 and gains 1. Equal seeds give equal weights.
-func NewModel(cfg Config, seed int64) (*Model, error) {
+func NewModel(cfg Config, seed int64) (*Model, error) { return newModel(cfg, seed, LoadOptions{}) }
+
+func newModel(cfg Config, seed int64, o LoadOptions) (*Model, error) {
 	cfg = cfg.withDefaults()
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("lm: %w", err)
 	}
 	rng := rand.New(rand.NewPCG(uint64(seed), 0x67707432))
-	return buildModel(cfg, LoadOptions{}, func(sp spec) ([]float32, error) {
+	return buildModel(cfg, o, func(sp spec) ([]float32, error) {
 		data := make([]float32, sp.elements())
 		std := cfg.InitializerRange
 		switch {

@@ -100,7 +100,7 @@ func TestPassInParts(t *testing.T) {
 func TestGradientsByFiniteDifferences(t *testing.T) {
 	every(t, 7, func(t *testing.T, b *Bundle) {
 		b.Model.Cfg.ExpertsPerTok = b.Model.Cfg.Experts // with fewer a small step may change the choice, and the loss jumps
-		for _, loss := range []string{"cross_entropy", "importance_sampling", "ppo"} {
+		for _, loss := range []string{"cross_entropy", "importance_sampling", "ppo", "dro"} {
 			t.Run(loss, func(t *testing.T) {
 				tr := trained(t, b, LoRAConfig{Rank: 2, Alpha: 2, Attn: true, MLP: b.Model.Cfg.Experts == 0})
 				data := someData(b, 3, 5)
@@ -213,7 +213,7 @@ func TestPPOLoss(t *testing.T) {
 	if _, err := newLoss("ppo", map[string]float64{"clip_lo": .8}); err == nil {
 		t.Error("an unknown setting is accepted")
 	}
-	if _, err := newLoss("dro", nil); err == nil {
+	if _, err := newLoss("gspo", nil); err == nil {
 		t.Error("an unknown loss is accepted")
 	}
 }

@@ -72,7 +72,7 @@ func TestFaultsOfTheData(t *testing.T) {
 	c := newTrained(t, s)
 	seq := int32(0)
 	for name, change := range map[string]func(*pb.ForwardBackwardRequest){
-		"unknown loss": func(r *pb.ForwardBackwardRequest) { r.LossFn = "dro" },
+		"unknown loss": func(r *pb.ForwardBackwardRequest) { r.LossFn = "gspo" },
 		"no data":      func(r *pb.ForwardBackwardRequest) { r.Data = nil },
 		"length of targets": func(r *pb.ForwardBackwardRequest) {
 			r.Data[0].LossFnInputs[tinker.InputTargets] = tinker.IntTensor([]int64{1})

@@ -56,7 +56,7 @@ func (t *training) forwardBackward(w http.ResponseWriter, r *http.Request) {
 
 func (t *training) decodePass(req *pb.ForwardBackwardRequest) ([]lm.Datum, map[string]float64, error) {
 	switch req.GetLossFn() {
-	case tinker.LossCrossEntropy, tinker.LossImportanceSampling, tinker.LossPPO:
+	case tinker.LossCrossEntropy, tinker.LossImportanceSampling, tinker.LossPPO, tinker.LossCISPO, tinker.LossDRO:
 	default:
 		return nil, nil, userError("loss_fn %q is not supported", req.GetLossFn())
 	}

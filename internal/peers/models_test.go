@@ -32,6 +32,7 @@ func TestWriteModels(t *testing.T) {
 		t.Fatal(err)
 	}
 	writeLlama(t, filepath.Join(out, "llama"), filepath.Join(out, "gpt2"), b, nil)
+	writeTrainees(t, out)
 	writeWriter(t, filepath.Join(out, "writer"))
 	for i, name := range []string{"lora-a", "lora-b"} {
 		writeLoRA(t, filepath.Join(out, name), uint64(i+1), 0.2)

@@ -62,12 +62,17 @@ func (e embeddings) soft(t testing.TB, ids []int32) vllm.Soft {
 // random is a soft prompt of rows that belong to no token, about as long as the embeddings.
 func (e embeddings) random(t testing.TB, seed uint64, rows int) vllm.Soft {
 	t.Helper()
+	return newSoft(t, e.rows(seed, rows), rows, e.hidden)
+}
+
+// rows are the numbers of random.
+func (e embeddings) rows(seed uint64, rows int) []float32 {
 	rng := rand.New(rand.NewPCG(seed, 9))
 	data := make([]float32, rows*e.hidden)
 	for i := range data {
 		data[i] = float32(0.2 * rng.NormFloat64())
 	}
-	return newSoft(t, data, rows, e.hidden)
+	return data
 }
 
 func newSoft(t testing.TB, data []float32, rows, hidden int) vllm.Soft {

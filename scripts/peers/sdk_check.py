@@ -7,11 +7,13 @@ RECPIE_SDK_MODEL is the folder of the GPT-2 that the server holds (its token emb
 JSON per check goes to stdout: {"check", "outcome": "pass" | "fail" | "skip", "detail"}. The exit status is 0 when every
 check was made; what failed is for the caller to judge.
 """
+import importlib.util
 import json
 import os
 import sys
 import time
 import traceback
+import urllib.request
 import warnings
 
 warnings.filterwarnings("ignore", category=FutureWarning)
@@ -133,9 +135,15 @@ def check_optim_step_lowers_the_loss():
     return f"loss {losses[0]:.2f} -> {losses[-1]:.2f}"
 
 
-def policy_loss(loss, lp, old, adv, lo=0.8, hi=1.2):
+def policy_loss(loss, lp, old, adv, lo=0.8, hi=1.2, beta=0.05):
     r = np.exp(lp - old)
-    return -float(np.sum(r * adv if loss == "importance_sampling" else np.minimum(r * adv, np.clip(r, lo, hi) * adv)))
+    if loss == "importance_sampling":
+        return -float(np.sum(r * adv))
+    if loss == "cispo":
+        return -float(np.sum(np.clip(r, lo, hi) * lp * adv))
+    if loss == "dro":
+        return -float(np.sum(lp * adv - beta / 2 * (lp - old) ** 2))
+    return -float(np.sum(np.minimum(r * adv, np.clip(r, lo, hi) * adv)))
 
 
 def check_policy_losses():
@@ -144,10 +152,11 @@ def check_policy_losses():
     old = (lp + RNG.normal(0, 0.3, lp.size)).astype(np.float32)
     adv = RNG.normal(0, 1, lp.size).astype(np.float32)
     adv[:4] = 0
-    for loss, cfg in (("ppo", None), ("ppo", {"clip_low_threshold": 0.9, "clip_high_threshold": 1.05}), ("importance_sampling", None)):
+    narrow = {"clip_low_threshold": 0.9, "clip_high_threshold": 1.05}
+    for loss, cfg in (("ppo", None), ("ppo", narrow), ("importance_sampling", None), ("cispo", None), ("cispo", narrow), ("dro", {"beta": 0.5})):
         out = shared.forward_backward([datum(ids, logprobs=old, advantages=adv)], loss, cfg).result()
-        lo, hi = (cfg["clip_low_threshold"], cfg["clip_high_threshold"]) if cfg else (0.8, 1.2)
-        close(out.metrics["loss:sum"], policy_loss(loss, lp, old, adv, lo, hi), 1e-3, f"{loss} {cfg}")
+        lo, hi = (cfg["clip_low_threshold"], cfg["clip_high_threshold"]) if cfg is narrow else (0.0, 4.0) if loss == "cispo" else (0.8, 1.2)
+        close(out.metrics["loss:sum"], policy_loss(loss, lp, old, adv, lo, hi, 0.5), 1e-3, f"{loss} {cfg}")
     shared.optim_step(adam(0)).result()
 
 
@@ -160,6 +169,80 @@ def check_ppo_raises_the_advantaged_tokens():
         client.optim_step(adam(3e-3)).result()
     new = logprobs(client.forward([d], "ppo").result())[0]
     assert new.sum() > old.sum() + 0.05, f"{old.sum():.3f} -> {new.sum():.3f}"
+
+
+def check_a_custom_loss():
+    """Any function of the log probabilities, by its gradient as signed weights: here their squared distance to a wanted value."""
+    if importlib.util.find_spec("torch") is None:
+        return custom_loss_by_hand()
+    client, ids = trainer(seed=9), sequence(12)
+
+    def loss(data, lps):
+        total = sum(((lp + 3) ** 2).sum() for lp in lps)
+        return total, {"distance:sum": float(total)}
+
+    seen = []
+    for _ in range(6):
+        seen.append(client.forward_backward_custom([sft(ids)[0]], loss).result().metrics["distance:sum"])
+        client.optim_step(adam()).result()
+    assert seen[-1] < 0.8 * seen[0], seen
+    return f"{seen[0]:.2f} -> {seen[-1]:.2f}"
+
+
+def custom_loss_by_hand():
+    """What forward_backward_custom sends, without the torch that it computes the gradient with."""
+    client, ids, seen = trainer(seed=9), sequence(12), []
+    for _ in range(6):
+        lp = logprobs(client.forward([sft(ids)[0]], "cross_entropy").result())[0]
+        seen.append(float(((lp + 3) ** 2).sum()))
+        client.forward_backward([datum(ids, weights=(-2 * (lp + 3)).astype(np.float32))], "cross_entropy").result()
+        client.optim_step(adam()).result()
+    assert seen[-1] < 0.8 * seen[0], seen
+    return f"signed weights, no torch: {seen[0]:.2f} -> {seen[-1]:.2f}"
+
+
+def check_updates_in_flight_run_in_their_order():
+    """Everything is sent before anything is awaited; the outcome is that of one after the other."""
+    data = [sft(sequence(10))[0] for _ in range(3)]
+    waiting, patient = trainer(seed=10), trainer(seed=10)
+    futures = []
+    for _ in range(5):
+        futures += [waiting.forward_backward(data, "cross_entropy"), waiting.optim_step(adam())]
+    got = [f.result().metrics["loss:sum"] for f in futures[::2]]
+    [f.result() for f in futures[1::2]]
+    return f"off by {close(got, train(patient, data, 5), 1e-3, 'losses'):g}"
+
+
+def post(path, body):
+    request = urllib.request.Request(os.environ["TINKER_BASE_URL"] + "/api/v1/" + path, json.dumps(body).encode(),
+                                     {"Content-Type": "application/json", "X-API-Key": os.environ["TINKER_API_KEY"]})
+    with urllib.request.urlopen(request, timeout=30) as r:
+        return json.load(r)
+
+
+def future(id):
+    for _ in range(60):
+        r = post("retrieve_future", {"request_id": id})
+        if r.get("type") != "try_again":
+            return r
+    raise AssertionError("no answer")
+
+
+def check_duplicates_and_disorder_do_no_harm():
+    """Requests as a network may deliver them: the second before the first, and each twice."""
+    session = post("create_session", {"tags": [], "sdk_version": "raw"})["session_id"]
+    made = post("create_model", {"session_id": session, "model_seq_id": 0, "base_model": BASE,
+                                 "lora_config": {"rank": 4, "seed": 1, "train_mlp": False, "train_attn": True, "train_unembed": False}})
+    step = {"model_id": made["model_id"], "adam_params": {"learning_rate": 0.01, "beta1": 0.9, "beta2": 0.95, "eps": 1e-8}}
+    second = post("optim_step", step | {"seq_id": 2})["request_id"]
+    first = post("optim_step", step | {"seq_id": 1})["request_id"]
+    assert post("optim_step", step | {"seq_id": 2})["request_id"] == second and post("optim_step", step | {"seq_id": 1})["request_id"] == first
+    for id in (first, second):
+        r = future(id)
+        assert "error" not in r and r == future(id), r
+    other = future(post("optim_step", step | {"seq_id": 1, "adam_params": {"learning_rate": 1.0}})["request_id"])
+    assert other.get("category") == "user", other
+    post("sessions/" + session + "/finish", {"reason": {"type": "success"}})
 
 
 def check_a_wrong_length_fails_its_future_and_no_more():

@@ -3,7 +3,7 @@
 # run-time LoRA, a GPT-2 that the embedded server holds as well, to compare the two, and a batch whose server is killed.
 # Installs 5.2 GB into the cache once (4 minutes with a fast network); after that a run takes 4 to 6 minutes and 4 GB of memory.
 #
-#   scripts/peers/vllm.sh [llama|gpt2|batch|scale]...     (the first three when none is named)
+#   scripts/peers/vllm.sh [llama|gpt2|train|batch|scale]...     (the first four when none is named)
 #   scripts/peers/vllm.sh serve MODEL PORT ARGUMENTS...   (the tests start servers of their own with it)
 #
 # scale: 20,000 rows with two kills of the server, 50 adapter versions under traffic, and what of the prompts two servers' prefix
@@ -94,10 +94,10 @@ tests() {
   url=
 }
 
-# llama: the server of the adapters. The projections are listed and the slots are many because of two faults of this CPU build: with the
+# adapters MODEL SLOTS: a server of adapters. The projections are listed and the slots are many because of two faults of this CPU build: with the
 # token embedding among the targets, soft rows beside an adapter kill the engine; with all slots used, base rows get the last adapter.
-llama() {
-  serve llama --max-model-len 512 --enable-lora --max-loras "$1" --max-cpu-loras "$1" --max-lora-rank 16 \
+adapters() {
+  serve "$1" --max-model-len 512 --enable-lora --max-loras "$2" --max-cpu-loras "$2" --max-lora-rank 16 \
     --lora-target-modules q_proj k_proj v_proj o_proj qkv_proj gate_proj up_proj down_proj gate_up_proj
 }
 
@@ -107,24 +107,30 @@ nice scripts/with-env go build -o "$work/recpie" ./cmd/recpie
 export RECPIE_PEERS_BIN=$work/recpie
 cd internal/peers # where go test would run it
 RECPIE_PEERS_OUT=$work/models "$repo/scripts/with-env" "$work/peers.test" -test.run '^TestWriteModels$'
-[ $# -gt 0 ] || set -- llama gpt2 batch
+[ $# -gt 0 ] || set -- llama gpt2 train batch
 for family; do
   case $family in
   llama)
-    llama 64
+    adapters llama 64
     tests Llama
     ;;
   gpt2)
     serve gpt2 --max-model-len 512
     tests GPT2
     ;;
+  train)
+    for one in ${RECPIE_VLLM_TRAIN:-Llama Qwen2}; do
+      adapters "trainee-${one,,}" 8
+      tests "Train$one"
+    done
+    ;;
   batch) tests Batch ;;
   scale)
     RECPIE_VLLM_ROWS=20000 RECPIE_VLLM_KILLS=2 tests Batch 40m
     tests Prefix 20m
-    llama 128
+    adapters llama 128
     RECPIE_VLLM_SWITCHES=50 tests LlamaSwitch 20m
     ;;
-  *) die "nothing is called $family here: llama, gpt2, batch or scale" ;;
+  *) die "nothing is called $family here: llama, gpt2, train, batch or scale" ;;
   esac
 done

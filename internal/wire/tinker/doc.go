@@ -36,6 +36,8 @@ const (
 	LossCrossEntropy       = "cross_entropy"
 	LossImportanceSampling = "importance_sampling"
 	LossPPO                = "ppo"
+	LossCISPO              = "cispo"
+	LossDRO                = "dro"
 )
 
 // Names of loss inputs. All have shape (N,), N the number of input tokens, except the two of prompt_embeds.v1.
