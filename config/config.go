@@ -44,6 +44,10 @@ type LM struct {
 	WarmupRate    float64 `key:"warmup_rate" doc:"peak learning rate of the warm-up"`
 	WarmupSamples int     `key:"warmup_samples" doc:"training records whose sentences the warm-up sees"`
 	Threads       int     `key:"threads" doc:"cores that the embedded model uses; 0 uses all"`
+	Device        string  `key:"device" doc:"where the embedded model computes: cpu, cuda or cuda:N (a libtorch with CUDA)"`
+	DType         string  `key:"dtype" doc:"its weights in memory: float32, or bfloat16 on a GPU"`
+	KVMemory      int     `key:"kv_memory" doc:"MiB for its keys and values; only what is used is taken on a CPU"`
+	Checkpoint    bool    `key:"checkpoint_activations" doc:"training computes its layers again for the gradient: a third slower, the memory of one layer"`
 }
 
 // Endpoint is one inference server.
@@ -155,7 +159,7 @@ func Default() Config {
 	return Config{
 		Preset: "embedded", Run: "runs/run", Seed: 1, Explanations: "on",
 		Data:      Data{Path: "ml-100k", SamplePairs: 2500, MinRecords: 5},
-		LM:        LM{Layers: 3, Hidden: 192, Heads: 6, Vocabulary: 2048, Context: 512, WarmupSteps: 200, WarmupBatch: 16, WarmupRate: 1.5e-3, WarmupSamples: 4000},
+		LM:        LM{Layers: 3, Hidden: 192, Heads: 6, Vocabulary: 2048, Context: 512, WarmupSteps: 200, WarmupBatch: 16, WarmupRate: 1.5e-3, WarmupSamples: 4000, Device: "cpu", DType: "float32", KVMemory: 1024},
 		Inference: Inference{Model: "recpie-embedded", Concurrency: 256, MaxTokens: 48, SoftPrompts: true, Timeout: 2 * time.Minute, CacheSize: 4096},
 		Training:  Training{Rank: 16},
 		Prompts:   Prompts{History: 4, Terms: 8, TokenBudget: 384, Taste: true, Opinions: true},

@@ -40,6 +40,7 @@ func (c *Config) validate() []problem {
 	inf := math.Inf(1)
 	oneOf("explanations", c.Explanations, "on", "off")
 	oneOf("recommender.loss", c.Recommender.Loss, "mse", "bce")
+	oneOf("lm.dtype", c.LM.DType, "float32", "bfloat16")
 	oneOf("policy.credit", c.Policy.Credit, "crossed", "pair", "side")
 	if c.Run == "" {
 		bad("run", "no run directory")
@@ -53,7 +54,7 @@ func (c *Config) validate() []problem {
 		key string
 		val int
 	}{
-		{"lm.layers", c.LM.Layers}, {"lm.hidden", c.LM.Hidden}, {"lm.heads", c.LM.Heads}, {"lm.warmup_batch", c.LM.WarmupBatch}, {"lm.warmup_samples", c.LM.WarmupSamples},
+		{"lm.kv_memory", c.LM.KVMemory}, {"lm.layers", c.LM.Layers}, {"lm.hidden", c.LM.Hidden}, {"lm.heads", c.LM.Heads}, {"lm.warmup_batch", c.LM.WarmupBatch}, {"lm.warmup_samples", c.LM.WarmupSamples},
 		{"lm.context", c.LM.Context}, {"prompts.token_budget", c.Prompts.TokenBudget}, {"inference.concurrency", c.Inference.Concurrency}, {"inference.max_tokens", c.Inference.MaxTokens},
 		{"training.rank", c.Training.Rank}, {"policy.steps", c.Policy.Steps}, {"policy.pairs", c.Policy.Pairs}, {"policy.epochs", c.Policy.Epochs},
 		{"policy.minibatch", c.Policy.Minibatch}, {"policy.validation", c.Policy.Validation}, {"recommender.epochs", c.Recommender.Epochs}, {"recommender.dim", c.Recommender.Dim},

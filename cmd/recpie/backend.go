@@ -37,6 +37,7 @@ type backend struct {
 	baseID    string            // what tells base models apart
 	trainName string            // base model at the training server
 	maxLen    int
+	lm        config.LM
 	stop      []func()
 }
 
@@ -53,7 +54,7 @@ const embeddedTimeout = 15 * time.Minute
 // connect starts the embedded server if the settings name no other, and dials what the run needs. state is the folder of the
 // embedded training server, root the folder adapters are published to.
 func connect(ctx context.Context, c *config.Config, w *orchestrator.Workspace, state, root string, show *progress.Reporter) (b *backend, err error) {
-	b = &backend{base: c.Inference.Model, baseID: c.Inference.Model, trainName: c.Training.Model}
+	b = &backend{base: c.Inference.Model, baseID: c.Inference.Model, trainName: c.Training.Model, lm: c.LM}
 	started := b // b itself is nil on the way out with an error
 	defer func() {
 		if err != nil {
@@ -227,7 +228,7 @@ func (b *backend) serves(models []vllm.Model, url string) error {
 
 // embedded serves the model of a folder on a free loopback port.
 func (b *backend) embedded(dir, state, root string, workers int) (string, error) {
-	bundle, err := lm.LoadDir(dir)
+	bundle, err := lm.Load(dir, lm.LoadOptions{Device: lm.Device(b.lm.Device), BFloat16: b.lm.DType == "bfloat16"})
 	if err != nil {
 		return "", err
 	}
@@ -235,7 +236,7 @@ func (b *backend) embedded(dir, state, root string, workers int) (string, error)
 	if err := os.MkdirAll(root, 0o755); err != nil {
 		return "", fault.New(fault.Fatal, "adapters", err)
 	}
-	srv, err := lmserver.New(lmserver.Options{Model: bundle, AdapterRoot: root, StateDir: state, Engine: lm.EngineOptions{MaxBatch: 64, Workers: workers}})
+	srv, err := lmserver.New(lmserver.Options{Model: bundle, AdapterRoot: root, StateDir: state, Checkpointing: b.lm.Checkpoint, Engine: lm.EngineOptions{Workers: workers, KVBytes: b.lm.KVMemory << 20}})
 	if err != nil {
 		bundle.Model.Close()
 		return "", err

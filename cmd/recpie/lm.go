@@ -105,10 +105,11 @@ the warmed-up model of the configured data. Off loopback it needs a key, read fr
 				}
 				show.Close()
 			}
-			if dtype != "float32" && dtype != "bfloat16" {
+			set(&c.LM.Device, device)
+			if set(&c.LM.DType, dtype); c.LM.DType != "float32" && c.LM.DType != "bfloat16" {
 				return &usageError{fmt.Errorf("--dtype %q: float32 and bfloat16 are known", dtype)}
 			}
-			bundle, err := lm.Load(model, lm.LoadOptions{Device: lm.Device(device), BFloat16: dtype == "bfloat16"})
+			bundle, err := lm.Load(model, lm.LoadOptions{Device: lm.Device(c.LM.Device), BFloat16: c.LM.DType == "bfloat16"})
 			if err != nil {
 				return err
 			}
@@ -119,7 +120,8 @@ the warmed-up model of the configured data. Off loopback it needs a key, read fr
 			if err := serveDirs(listen, &root, &state); err != nil {
 				return err
 			}
-			srv, err := lmserver.New(lmserver.Options{Model: bundle, Listen: listen, APIKey: key, AdapterRoot: root, StateDir: state, Checkpointing: checkpointing, Engine: lm.EngineOptions{Workers: threads(c)}, Log: slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))})
+			srv, err := lmserver.New(lmserver.Options{Model: bundle, Listen: listen, APIKey: key, AdapterRoot: root, StateDir: state, Checkpointing: checkpointing || c.LM.Checkpoint,
+				Engine: lm.EngineOptions{Workers: threads(c), KVBytes: c.LM.KVMemory << 20}, Log: slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))})
 			if err != nil {
 				return err
 			}
@@ -130,14 +132,21 @@ the warmed-up model of the configured data. Off loopback it needs a key, read fr
 	f := cmd.Flags()
 	f.StringVar(&listen, "listen", "127.0.0.1:8000", "address")
 	f.StringVar(&model, "model", "", "Hugging Face folder; empty warms up a small model on the configured data")
-	f.StringVar(&device, "device", "cpu", "where to compute: cpu, cuda or cuda:N (a libtorch with CUDA)")
-	f.StringVar(&dtype, "dtype", "float32", "weights in memory: float32, or bfloat16 on a GPU")
+	f.StringVar(&device, "device", "", "where to compute: cpu, cuda or cuda:N (a libtorch with CUDA; default lm.device)")
+	f.StringVar(&dtype, "dtype", "", "weights in memory: float32, or bfloat16 on a GPU (default lm.dtype)")
 	f.BoolVar(&checkpointing, "checkpoint-activations", false, "training computes the layers again for the gradient: a third slower, the memory of one layer")
 	f.StringVar(&name, "name", "", "served model name (default: the folder's)")
 	f.StringVar(&root, "adapter-root", "", "the only folder that adapters are loaded from; off turns loading off (default a folder of the port in the cache)")
 	f.StringVar(&state, "state", "", "folder of training checkpoints; off turns the training API off (default a folder of the port in the cache)")
 	f.StringVar(&keyEnv, "key-env", "", "environment variable that holds the API key")
 	return cmd
+}
+
+// set takes a flag's value where one is given.
+func set(to *string, flag string) {
+	if flag != "" {
+		*to = flag
+	}
 }
 
 // serveDirs makes the folders of a server. One that is not named lies in the cache, apart for every port, so that what was trained is there after
