@@ -193,3 +193,18 @@ func distance(a, b []float64) float64 {
 	}
 	return d
 }
+
+// Resume takes up from another process: v was put into service by it. When replicas serve it no longer, the next publication compares with nothing.
+func (p *Publisher) Resume(ctx context.Context, v *Version) {
+	p.publishing.Lock()
+	defer p.publishing.Unlock()
+	var canary []float64
+	if v.HasAdapter() {
+		if got, err := p.replicas[0].Canary(ctx, v.Name); err == nil && finite(got) == nil {
+			canary = got
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.current, p.canary = v, canary
+}

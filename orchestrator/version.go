@@ -1,6 +1,9 @@
 package orchestrator
 
 import (
+	"errors"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 
@@ -61,4 +64,27 @@ func VersionAfter(run string, round int) (string, error) {
 		}
 	}
 	return "", fault.WithHint(fault.Newf(fault.Fatal, "version", "%s has no version of the policy", run), "only runs with policy steps have (policy.rounds, training.frozen)")
+}
+
+// NamedVersions returns the versions that a run's checkpoints name: what it would continue from. A run without checkpoints names none.
+func NamedVersions(run string) ([]string, error) {
+	dir := filepath.Join(run, "checkpoints")
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	names, err := checkpoints(dir)
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, name := range names {
+		c, err := readCheckpoint(filepath.Join(dir, name))
+		if err != nil {
+			return nil, err
+		}
+		if c.Version != "" {
+			out = append(out, c.Version)
+		}
+	}
+	return out, nil
 }

@@ -31,6 +31,7 @@ func main() {
 	flag.IntVar(&o.turns, "turns", 3, "turns per case")
 	flag.IntVar(&o.threads, "threads", 2, "threads per side")
 	flag.StringVar(&o.profile, "profile", "", "write a CPU profile of this side here")
+	flat := flag.Bool("memory", false, "instead, the memory of 10,000 generations and 2,000 updates")
 	flag.StringVar(&o.only, "only", "", "cases whose name contains this")
 	flag.Parse()
 	if o.profile != "" {
@@ -44,7 +45,12 @@ func main() {
 		}
 		defer pprof.StopCPUProfile()
 	}
-	if err := compare(os.Stdout, o); err != nil {
+	work := func() error { return compare(os.Stdout, o) }
+	if *flat {
+		torch.SetThreads(1)
+		work = func() error { return memory(os.Stdout, o.family, o.threads) }
+	}
+	if err := work(); err != nil {
 		fmt.Fprintln(os.Stderr, "bench/lm:", err)
 		os.Exit(1)
 	}
