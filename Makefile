@@ -62,6 +62,7 @@ bench: setup ## benchmarks beside their peers (bench/)
 	@go run ./bench/queue -db "$$(mktemp -d)/bench.db" -rows 300000
 	@go run ./bench/faults
 	@bench/client/setup.sh && go run ./bench/client -python $${RECPIE_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/recpie}/bench-client-venv/bin/python
+	@$(ENV) go run ./bench/lm -python "$$(bench/lm/setup.sh)"
 	@bench/torch/setup.sh && $(ENV) go run ./bench/torch -python $${RECPIE_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/recpie}/bench-venv/bin/python
 
 lint: setup ## gofmt, go vet, staticcheck
