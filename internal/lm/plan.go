@@ -181,15 +181,6 @@ func (w *wanted) row(ticket [2]int32) int64 {
 	return n
 }
 
-// all turns tickets into rows.
-func (w *wanted) all(tickets [][2]int32) []int64 {
-	rows := make([]int64, len(tickets))
-	for i, t := range tickets {
-		rows[i] = w.row(t)
-	}
-	return rows
-}
-
 // softTable gives equal soft rows equal keys.
 type softTable struct {
 	dim  int

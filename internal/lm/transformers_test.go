@@ -247,8 +247,8 @@ func batchLogits(t *testing.T, b *Bundle, net func(*torch.Scope) *network, keys 
 		h := n.forward(s, p, rows, w)
 		flat := s.Float32s(n.logits(s, h))
 		for i := range keys {
-			for _, row := range w.all(tickets[i]) {
-				if s.Err() == nil {
+			for _, ticket := range tickets[i] {
+				if row := w.row(ticket); s.Err() == nil {
 					out[i] = append(out[i], flat[int(row)*v:int(row+1)*v])
 				}
 			}
