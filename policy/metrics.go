@@ -10,13 +10,8 @@ type Metrics struct {
 	Step         int            `json:"step"`
 	Texts        int            `json:"texts"`
 	Tokens       int            `json:"tokens"`
-	Reward       float64        `json:"reward"`    // mean over usable texts
-	RewardSD     float64        `json:"reward_sd"` // standard deviation over usable texts
-	RewardMin    float64        `json:"reward_min"`
-	RewardMax    float64        `json:"reward_max"`
+	Reward       float64        `json:"reward"`        // mean over usable texts
 	RewardSpread float64        `json:"reward_spread"` // mean standard deviation among the alternatives of a group
-	Length       float64        `json:"length"`        // mean tokens of a text
-	LengthMax    int            `json:"length_max"`
 	Scale        float64        `json:"advantage_scale"`
 	KL           KL             `json:"kl"`         // of the sampling policy from the reference
 	KLAfter      float64        `json:"kl_after"`   // k1 on the same texts, in the last pass made
@@ -51,14 +46,13 @@ type Limits struct {
 	MaxRejected   float64 // share of texts without a usable sentence; stops
 	MinEntropy    float64 // nats per token
 	MinUnique     float64 // distinct sentences per sentence
-	MinDistinct2  float64 // distinct pairs of words per pair, over the batch
 	MaxKL         float64 // nats per sequence; stops
 	MaxSamplerGap float64 // nats per token
 }
 
 // DefaultLimits returns the limits used when the user sets none.
 func DefaultLimits() Limits {
-	return Limits{MaxRejected: .5, MinEntropy: .02, MinUnique: .05, MinDistinct2: .01, MaxKL: 30, MaxSamplerGap: .05}
+	return Limits{MaxRejected: .5, MinEntropy: .02, MinUnique: .05, MaxKL: 30, MaxSamplerGap: .05}
 }
 
 func (l Limits) check(m Metrics) []Alarm {
@@ -81,7 +75,6 @@ func (l Limits) check(m Metrics) []Alarm {
 	}
 	if m.Rejected < 1 {
 		below("unique", m.Unique, l.MinUnique)
-		below("distinct_2", m.Distinct2, l.MinDistinct2)
 	}
 	return out
 }
@@ -89,7 +82,7 @@ func (l Limits) check(m Metrics) []Alarm {
 // describe fills what can be said of the batch before any update.
 func (m *Metrics) describe(groups []Group) {
 	var kl KL
-	var usable, sequences, spreads, squares float64
+	var usable, sequences, spreads float64
 	words, bigrams, sentences := map[string]bool{}, map[[2]string]bool{}, map[string]bool{}
 	var nWords, nBigrams int
 	for _, g := range groups {
@@ -97,7 +90,6 @@ func (m *Metrics) describe(groups []Group) {
 		for _, t := range g.Texts {
 			m.Texts++
 			m.Tokens += len(t.Tokens)
-			m.LengthMax = max(m.LengthMax, len(t.Tokens))
 			if len(t.Tokens) > 0 {
 				sequences++
 			}
@@ -114,12 +106,8 @@ func (m *Metrics) describe(groups []Group) {
 			case t.Loose:
 				m.Loose++
 			}
-			if usable++; usable == 1 {
-				m.RewardMin, m.RewardMax = t.Reward, t.Reward
-			}
-			m.RewardMin, m.RewardMax = min(m.RewardMin, t.Reward), max(m.RewardMax, t.Reward)
+			usable++
 			m.Reward += t.Reward
-			squares += t.Reward * t.Reward
 			sum, square, n = sum+t.Reward, square+t.Reward*t.Reward, n+1
 			sentences[t.Sentence] = true
 			before := ""
@@ -142,10 +130,6 @@ func (m *Metrics) describe(groups []Group) {
 	m.KL = kl.over(int(sequences))
 	m.Entropy = ratio(m.Entropy, float64(m.Tokens))
 	m.Reward = ratio(m.Reward, usable)
-	if usable > 1 {
-		m.RewardSD = math.Sqrt(math.Max(0, squares/usable-m.Reward*m.Reward) * usable / (usable - 1))
-	}
-	m.Length = ratio(float64(m.Tokens), sequences)
 	m.RewardSpread = ratio(m.RewardSpread, spreads)
 	m.Rejected, m.Loose = ratio(m.Rejected, float64(m.Texts)), ratio(m.Loose, float64(m.Texts))
 	m.Distinct1, m.Distinct2 = ratio(float64(len(words)), float64(nWords)), ratio(float64(len(bigrams)), float64(nBigrams))

@@ -475,27 +475,3 @@ func TestSettingsAreValidated(t *testing.T) {
 		}
 	}
 }
-
-// What is said of a batch: rewards, lengths, and pairs of words, over usable texts where only those have a meaning.
-func TestBatchIsDescribed(t *testing.T) {
-	text := func(reward float64, tokens int, sentence string, rejected bool) Text {
-		return Text{Reward: reward, Tokens: make([]int32, tokens), Logprobs: make([]float32, tokens), Sentence: sentence, Rejected: rejected}
-	}
-	var m Metrics
-	m.describe([]Group{{Texts: []Text{text(.5, 4, "a b a b", false), text(.7, 8, "a b", false)}}, {Texts: []Text{text(.9, 2, "c d", false), text(0, 10, "z", true)}}})
-	for what, pair := range map[string][2]float64{
-		"mean reward": {m.Reward, .7}, "deviation": {m.RewardSD, .2}, "least": {m.RewardMin, .5}, "most": {m.RewardMax, .9},
-		"mean length": {m.Length, 6}, "longest": {float64(m.LengthMax), 10}, "rejected": {m.Rejected, .25},
-		"distinct pairs": {m.Distinct2, 3. / 5}, "distinct words": {m.Distinct1, 4. / 8}, // ab ba ab, ab, cd
-	} {
-		if math.Abs(pair[0]-pair[1]) > 1e-12 {
-			t.Errorf("%s %g, want %g", what, pair[0], pair[1])
-		}
-	}
-	if alarms := (Limits{MinDistinct2: .7}).check(m); len(alarms) != 1 || alarms[0].Name != "distinct_2" {
-		t.Errorf("alarms %v", alarms)
-	}
-	if alarms := (Limits{MinDistinct2: .5}).check(m); len(alarms) != 0 {
-		t.Errorf("alarms %v", alarms)
-	}
-}

@@ -43,13 +43,6 @@ type fake struct {
 	beatStatus int
 	archive    http.HandlerFunc
 	submit     int // status of every submit, 0: accepted
-
-	// Deviations of other servers.
-	opaque    bool            // model ids are not made of the session's
-	byID      bool            // load_weights wants a model's id, as its first request
-	forgetful bool            // a repeated seq_id runs again
-	refuse    map[string]bool // losses that passes fail with
-	shortPath bool            // sampler paths without their kind
 }
 
 func newFake(t *testing.T) *fake {
@@ -136,8 +129,6 @@ func (f *fake) serve(w http.ResponseWriter, r *http.Request) {
 		reply(tinker.Capabilities{Extensions: f.extensions})
 	case tinker.PathCreateSession:
 		reply(tinker.CreateSessionResponse{SessionID: "S"})
-	case tinker.PathWeightsInfo:
-		reply(tinker.WeightsInfo{BaseModel: "told", IsLoRA: true, LoRARank: 4})
 	case tinker.PathGetInfo:
 		reply(tinker.Info{ModelID: "S:train:0", ModelData: tinker.ModelData{HiddenSize: 2, VocabSize: 9, TokenEmbeddingNorm: .5}})
 	case tinker.PathCreateModel, tinker.PathLoadWeights:
@@ -145,14 +136,7 @@ func (f *fake) serve(w http.ResponseWriter, r *http.Request) {
 			Seq int `json:"model_seq_id"`
 		}
 		_ = json.Unmarshal(body, &req)
-		if f.byID && r.URL.Path == tinker.PathLoadWeights {
-			f.loadByID(w, body)
-			return
-		}
 		id := fmt.Sprintf("S:train:%d", req.Seq)
-		if f.opaque {
-			id = fmt.Sprintf("model_%08x", 77+req.Seq)
-		}
 		f.future(id+"/0", func(w http.ResponseWriter) { reply2(w, tinker.CreateModelResult{ModelID: id}) })
 		reply(tinker.Future{RequestID: id + "/0"})
 	case tinker.PathForwardBackward:
@@ -163,12 +147,6 @@ func (f *fake) serve(w http.ResponseWriter, r *http.Request) {
 		}
 		f.accepted(w, req.ModelId, req.SeqId, func() func(http.ResponseWriter) {
 			f.passes = append(f.passes, &req)
-			if f.refuse[req.LossFn] {
-				return func(w http.ResponseWriter) {
-					w.WriteHeader(400)
-					reply2(w, map[string]string{"detail": fmt.Sprintf("loss_fn %q is not supported", req.LossFn)})
-				}
-			}
 			kind, b := f.result(&req)
 			return func(w http.ResponseWriter) { w.Header().Set("Content-Type", kind); _, _ = w.Write(b) }
 		})
@@ -186,9 +164,6 @@ func (f *fake) serve(w http.ResponseWriter, r *http.Request) {
 				kind := tinker.KindWeights
 				if req.Kind != "" {
 					kind = tinker.KindSampler
-				}
-				if f.shortPath && kind == tinker.KindSampler {
-					kind = ""
 				}
 				v = tinker.SaveWeightsResult{Path: tinker.Path{Model: req.Model, Kind: kind, Name: req.Path}.String()}
 			}
@@ -209,13 +184,10 @@ func (f *fake) accepted(w http.ResponseWriter, model string, seq int32, run func
 		return
 	}
 	key := fmt.Sprintf("%s/%d", model, seq)
-	if _, again := f.bySeq[key]; !again || f.forgetful {
+	if _, again := f.bySeq[key]; !again {
 		f.bySeq[key] = "R" + key
-		if again {
-			f.bySeq[key] += fmt.Sprint("#", len(f.ran))
-		}
 		f.ran = append(f.ran, seq)
-		f.future(f.bySeq[key], run())
+		f.future("R"+key, run())
 	}
 	if f.dropSubmit > 0 {
 		f.dropSubmit--
@@ -242,22 +214,4 @@ func (f *fake) retrieve(w http.ResponseWriter, r *http.Request, body []byte) {
 		return
 	}
 	answer(w)
-}
-
-// loadByID answers load_weights as a server does that has no other form of it.
-func (f *fake) loadByID(w http.ResponseWriter, body []byte) {
-	var req tinker.LoadWeightsRequest
-	_ = json.Unmarshal(body, &req)
-	switch {
-	case req.ModelID == "":
-		w.WriteHeader(422)
-		reply2(w, map[string]string{"detail": "model_id: field required"})
-	case req.SeqID != 1:
-		w.WriteHeader(400)
-		reply2(w, map[string]string{"detail": "LoadWeights is not permitted here"})
-	default:
-		f.accepted(w, req.ModelID, req.SeqID, func() func(http.ResponseWriter) {
-			return func(w http.ResponseWriter) { reply2(w, struct{}{}) }
-		})
-	}
 }
