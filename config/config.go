@@ -123,6 +123,7 @@ type Policy struct {
 	MaxSamplerGap  float64 `key:"max_sampler_gap" doc:"alarm: sampler and trainer further apart, mean of nats per token; 0 sets no limit"`
 	MinEntropy     float64 `key:"min_entropy" doc:"alarm: less entropy of the samples, nats per token; 0 sets no limit"`
 	MinUnique      float64 `key:"min_unique" doc:"alarm: a smaller share of distinct sentences; 0 sets no limit"`
+	MinDistinct    float64 `key:"min_distinct" doc:"alarm: a smaller share of distinct pairs of neighbouring words (distinct-2); 0 sets no limit"`
 }
 
 // Recommender holds the network's settings.
@@ -165,7 +166,7 @@ func Default() Config {
 		Prompts:   Prompts{History: 4, Terms: 8, TokenBudget: 384, Taste: true, Opinions: true},
 		Policy: Policy{Rounds: 2, Steps: 12, Pairs: 8, Group: 4, Credit: "crossed", Epochs: 1, Minibatch: 32, LearningRate: 1e-4, ProjectionRate: 1e-3,
 			Clip: 0.2, KL: 0.05, KLTarget: 3, FormatPenalty: 0.5, Temperature: 1, Validation: 256,
-			MaxRejected: 0.5, MaxKL: 30, MaxSamplerGap: 0.05, MinEntropy: 0.02, MinUnique: 0.05},
+			MaxRejected: 0.5, MaxKL: 30, MaxSamplerGap: 0.05, MinEntropy: 0.02, MinUnique: 0.05, MinDistinct: 0.01},
 		Recommender: Recommender{Loss: "mse", Dim: 64, WeightDecay: 1e-3, Dropout: 0.3, Epochs: 20, Patience: 4, Seeds: 3, Folds: 2,
 			Consumer: true, Product: true, Sequence: true, Context: true},
 	}

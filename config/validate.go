@@ -94,6 +94,7 @@ func (c *Config) validate() []problem {
 	between("policy.clip", c.Policy.Clip, "(", 0, 1, ")")
 	between("policy.max_rejected", c.Policy.MaxRejected, "[", 0, 1, "]")
 	between("policy.min_unique", c.Policy.MinUnique, "[", 0, 1, "]")
+	between("policy.min_distinct", c.Policy.MinDistinct, "[", 0, 1, "]")
 	between("recommender.dropout", c.Recommender.Dropout, "[", 0, 1, ")")
 	if c.Inference.Timeout <= 0 {
 		bad("inference.timeout", "%v is not above 0", c.Inference.Timeout)

@@ -297,11 +297,7 @@ func (l *Learner) log(c *Checkpoint) error {
 	if c.Metrics.Texts == 0 {
 		return nil // the publication that begins a round
 	}
-	return l.Metrics.Log("step/"+checkpointName(c.Step), struct {
-		Round   int    `json:"round"`
-		Version string `json:"version"`
-		policy.Metrics
-	}{c.Round, c.Version, c.Metrics})
+	return l.Metrics.Log("step/"+checkpointName(c.Step), stepLine{c.Round, c.Version, c.Metrics})
 }
 
 // softPrompt snapshots the projection and the consumer table.

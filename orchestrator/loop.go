@@ -3,7 +3,6 @@ package orchestrator
 import (
 	"context"
 	"fmt"
-	"maps"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -210,6 +209,9 @@ func (l *Loop) improve(ctx context.Context, round int, expl *recommender.Explana
 	if err != nil {
 		return Author{}, err
 	}
+	if err := l.Metrics.logPolicy(round); err != nil {
+		return Author{}, err
+	}
 	task.Done("")
 	l.report.Timings["policy"] += time.Since(began).Seconds()
 	return l.Learner.AuthorAfter(round)
@@ -269,32 +271,13 @@ func (l *Loop) conclude(ctx context.Context, results []*Result, texts []*Explain
 		return err
 	}
 	r.Paired["selected round against biases"] = p
-	l.steps()
+	if err := l.steps(); err != nil {
+		return err
+	}
 	if err := l.inspect(ctx, results[best], texts[best], expls[best]); err != nil {
 		return err
 	}
 	return l.exchange(ctx)
-}
-
-// steps copies the policy's course out of the metrics, and says which alarms rang.
-func (l *Loop) steps() {
-	rang := map[string]int{}
-	for _, row := range l.Metrics.Rows("step/") {
-		alarms, _ := row["alarms"].([]any)
-		for _, a := range alarms {
-			if a, ok := a.(map[string]any); ok {
-				rang[fmt.Sprint(a["name"])]++
-			}
-		}
-		num := func(key string) float64 { x, _ := row[key].(float64); return finite(x) }
-		kl, _ := row["kl"].(map[string]any)
-		k1, _ := kl["k1"].(float64)
-		l.report.Steps = append(l.report.Steps, evaluate.Step{Round: int(num("round")), Step: int(num("step")), Reward: num("reward"), KL: finite(k1), Loss: num("loss"), Broken: num("rejected")})
-		l.report.KL = append(l.report.KL, finite(k1))
-	}
-	for _, name := range slices.Sorted(maps.Keys(rang)) {
-		l.report.Notes = append(l.report.Notes, fmt.Sprintf("The alarm %q rang in %d of %d policy steps; metrics.jsonl says when.", name, rang[name], len(l.report.Steps)))
-	}
 }
 
 // exchange counts how often a greedy explanation changes when it is asked for with another user's soft prompt.

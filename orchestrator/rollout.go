@@ -113,7 +113,7 @@ func (r *Rollouts) sample(ctx context.Context, rec int32, pol prompts.Polarity, 
 			if err != nil {
 				return fmt.Errorf("reference: %w", err)
 			}
-			t := policy.Text{Prompt: ans.Prompt, Tokens: c.Tokens, Logprobs: c.Logprobs, Ref: ref}
+			t := policy.Text{Prompt: ans.Prompt, Tokens: c.Tokens, Logprobs: c.Logprobs, Ref: ref, Raw: c.Text}
 			if parsed, rej := prompts.Parse(c.Text, renderer.Wording(), pol); rej != nil {
 				t.Rejected = true
 			} else {

@@ -9,6 +9,7 @@ type Text struct {
 	Logprobs []float32 // log π_old of Tokens, from the sampler
 	Ref      []float32 // log π_ref of Tokens: the base model without adapter and soft rows
 	Sentence string    // the parsed explanation; feeds the diversity alarm
+	Raw      string    // what was written, for people to read; "" when nobody wants to
 	Reward   float64   // this text's reward or credit; not read when Rejected
 	Rejected bool      // the parser found no usable sentence
 	Loose    bool      // usable, but not in the asked format

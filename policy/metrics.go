@@ -1,16 +1,12 @@
 package policy
 
-import (
-	"math"
-	"strings"
-)
-
 // Metrics is what one step reports; the JSON names are those of metrics.jsonl.
 type Metrics struct {
 	Step         int            `json:"step"`
 	Texts        int            `json:"texts"`
 	Tokens       int            `json:"tokens"`
 	Reward       float64        `json:"reward"`        // mean over usable texts
+	RewardSD     float64        `json:"reward_sd"`     // standard deviation over usable texts
 	RewardSpread float64        `json:"reward_spread"` // mean standard deviation among the alternatives of a group
 	Scale        float64        `json:"advantage_scale"`
 	KL           KL             `json:"kl"`         // of the sampling policy from the reference
@@ -18,11 +14,14 @@ type Metrics struct {
 	Beta         float64        `json:"beta"`       // used in this step
 	BetaNext     float64        `json:"beta_next"`  // to be used in the next
 	Entropy      float64        `json:"entropy"`    // −mean log π_old, nats per token
-	Distinct1    float64        `json:"distinct_1"` // distinct words / words, over the batch
-	Distinct2    float64        `json:"distinct_2"`
-	Unique       float64        `json:"unique"` // distinct sentences / sentences
+	Distinct1    float64        `json:"distinct_1"` // distinct words / words, over at most distinctTexts sentences
+	Distinct2    float64        `json:"distinct_2"` // the same of pairs of neighbouring words
+	Unique       float64        `json:"unique"`     // distinct sentences / sentences
+	Valid        float64        `json:"valid"`      // share of texts that hold a usable sentence, 1 − Rejected
 	Rejected     float64        `json:"rejected"`
 	Loose        float64        `json:"loose"`
+	Length       float64        `json:"length"`      // tokens per text, mean
+	Longest      int            `json:"longest"`     // tokens of the longest text
 	Loss         float64        `json:"loss"`        // mean over minibatches
 	ClipShare    float64        `json:"clip_share"`  // new tokens where the surrogate was flat
 	SamplerGap   float64        `json:"sampler_gap"` // mean |log π of trainer − of sampler| before the first update, nats per token
@@ -31,6 +30,16 @@ type Metrics struct {
 	EarlyStop    bool           `json:"early_stop"`
 	Quarantined  map[Reason]int `json:"quarantined,omitempty"`
 	Alarms       []Alarm        `json:"alarms,omitempty"`
+	Samples      []Sample       `json:"samples,omitempty"` // a few of the texts, spread over the batch
+}
+
+// Sample is a sampled text as a person would read it. It comes from a language model: whoever shows it must not trust it.
+type Sample struct {
+	Text   string  `json:"text"`
+	Valid  bool    `json:"valid"`
+	Loose  bool    `json:"loose,omitempty"`
+	Reward float64 `json:"reward"` // 0 for a text without a usable sentence
+	Tokens int     `json:"tokens"`
 }
 
 // Alarm is a metric beyond its limit.
@@ -46,13 +55,14 @@ type Limits struct {
 	MaxRejected   float64 // share of texts without a usable sentence; stops
 	MinEntropy    float64 // nats per token
 	MinUnique     float64 // distinct sentences per sentence
+	MinDistinct   float64 // Metrics.Distinct2: sentences may differ in a word and still be one sentence over and over
 	MaxKL         float64 // nats per sequence; stops
 	MaxSamplerGap float64 // nats per token
 }
 
 // DefaultLimits returns the limits used when the user sets none.
 func DefaultLimits() Limits {
-	return Limits{MaxRejected: .5, MinEntropy: .02, MinUnique: .05, MaxKL: 30, MaxSamplerGap: .05}
+	return Limits{MaxRejected: .5, MinEntropy: .02, MinUnique: .05, MinDistinct: .01, MaxKL: 30, MaxSamplerGap: .05}
 }
 
 func (l Limits) check(m Metrics) []Alarm {
@@ -75,63 +85,7 @@ func (l Limits) check(m Metrics) []Alarm {
 	}
 	if m.Rejected < 1 {
 		below("unique", m.Unique, l.MinUnique)
+		below("distinct_2", m.Distinct2, l.MinDistinct)
 	}
 	return out
-}
-
-// describe fills what can be said of the batch before any update.
-func (m *Metrics) describe(groups []Group) {
-	var kl KL
-	var usable, sequences, spreads float64
-	words, bigrams, sentences := map[string]bool{}, map[[2]string]bool{}, map[string]bool{}
-	var nWords, nBigrams int
-	for _, g := range groups {
-		var sum, square, n float64
-		for _, t := range g.Texts {
-			m.Texts++
-			m.Tokens += len(t.Tokens)
-			if len(t.Tokens) > 0 {
-				sequences++
-			}
-			for i, lp := range t.Logprobs {
-				m.Entropy -= float64(lp)
-				if i < len(t.Ref) {
-					kl.addToken(float64(lp) - float64(t.Ref[i]))
-				}
-			}
-			switch {
-			case t.Rejected:
-				m.Rejected++
-				continue
-			case t.Loose:
-				m.Loose++
-			}
-			usable++
-			m.Reward += t.Reward
-			sum, square, n = sum+t.Reward, square+t.Reward*t.Reward, n+1
-			sentences[t.Sentence] = true
-			before := ""
-			for i, w := range strings.Fields(strings.ToLower(t.Sentence)) {
-				words[w] = true
-				nWords++
-				if i > 0 {
-					bigrams[[2]string{before, w}] = true
-					nBigrams++
-				}
-				before = w
-			}
-		}
-		if n > 1 {
-			m.RewardSpread += math.Sqrt(math.Max(0, square/n-sum*sum/(n*n)) * n / (n - 1))
-			spreads++
-		}
-	}
-	ratio := func(a, b float64) float64 { return a / math.Max(1, b) }
-	m.KL = kl.over(int(sequences))
-	m.Entropy = ratio(m.Entropy, float64(m.Tokens))
-	m.Reward = ratio(m.Reward, usable)
-	m.RewardSpread = ratio(m.RewardSpread, spreads)
-	m.Rejected, m.Loose = ratio(m.Rejected, float64(m.Texts)), ratio(m.Loose, float64(m.Texts))
-	m.Distinct1, m.Distinct2 = ratio(float64(len(words)), float64(nWords)), ratio(float64(len(bigrams)), float64(nBigrams))
-	m.Unique = ratio(float64(len(sentences)), usable)
 }

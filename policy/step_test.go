@@ -437,7 +437,7 @@ func TestEarlyStopAfterAtLeastOneStep(t *testing.T) {
 
 func TestAlarms(t *testing.T) {
 	o := softOptimizer(t, newTable(2, 4, .1))
-	o.set.Limits = Limits{MaxRejected: .5, MinUnique: .5, MinEntropy: .1, MaxKL: 1, MaxSamplerGap: .01}
+	o.set.Limits = Limits{MaxRejected: .5, MinUnique: .5, MinDistinct: .5, MinEntropy: .1, MaxKL: 1, MaxSamplerGap: .01}
 	groups := sampleGroups(3)
 	for g := range groups {
 		for i := range groups[g].Texts {
@@ -454,7 +454,7 @@ func TestAlarms(t *testing.T) {
 	for _, a := range m.Alarms {
 		got[a.Name] = a.Stop
 	}
-	want := map[string]bool{"rejected": true, "kl": true, "unique": false, "entropy": false, "sampler_gap": false}
+	want := map[string]bool{"rejected": true, "kl": true, "unique": false, "distinct_2": false, "entropy": false, "sampler_gap": false}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("alarms %v, want %v", got, want)
 	}

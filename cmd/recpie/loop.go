@@ -76,6 +76,6 @@ func ppo(c *config.Config) policy.Settings {
 	s.RejectedPenalty, s.LoosePenalty = p.FormatPenalty, p.FormatPenalty/2
 	s.Beta, s.TargetKL = p.KL, p.KLTarget
 	s.Adapter.LR, s.Projection.LR = p.LearningRate, p.ProjectionRate
-	s.Limits = policy.Limits{MaxRejected: p.MaxRejected, MaxKL: p.MaxKL, MaxSamplerGap: p.MaxSamplerGap, MinEntropy: p.MinEntropy, MinUnique: p.MinUnique}
+	s.Limits = policy.Limits{MaxRejected: p.MaxRejected, MaxKL: p.MaxKL, MaxSamplerGap: p.MaxSamplerGap, MinEntropy: p.MinEntropy, MinUnique: p.MinUnique, MinDistinct: p.MinDistinct}
 	return s
 }

@@ -23,12 +23,12 @@ func TestPolicySettingsArrive(t *testing.T) {
 	}
 	c.Policy = config.Policy{
 		Epochs: 2, Minibatch: 3, Clip: .4, KL: .5, KLTarget: 6, FormatPenalty: 7, LearningRate: 8, ProjectionRate: 9,
-		MaxRejected: .1, MaxKL: .2, MaxSamplerGap: .3, MinEntropy: .4, MinUnique: .5,
+		MaxRejected: .1, MaxKL: .2, MaxSamplerGap: .3, MinEntropy: .4, MinUnique: .5, MinDistinct: .6,
 	}
 	want := policy.DefaultSettings()
 	want.Epochs, want.Minibatch, want.ClipLow, want.ClipHigh, want.Beta, want.TargetKL = 2, 3, .4, .4, .5, 6
 	want.RejectedPenalty, want.LoosePenalty, want.Adapter.LR, want.Projection.LR = 7, 3.5, 8, 9
-	want.Limits = policy.Limits{MaxRejected: .1, MaxKL: .2, MaxSamplerGap: .3, MinEntropy: .4, MinUnique: .5}
+	want.Limits = policy.Limits{MaxRejected: .1, MaxKL: .2, MaxSamplerGap: .3, MinEntropy: .4, MinUnique: .5, MinDistinct: .6}
 	if d := cmp.Diff(want, ppo(&c)); d != "" {
 		t.Error(d)
 	}

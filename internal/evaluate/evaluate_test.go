@@ -143,6 +143,7 @@ func sample() *Report {
 		Attention: &Attention{HighPos: []float64{.1, .2}, HighNeg: []float64{.2, .2}, LowPos: []float64{.1, .3}, LowNeg: []float64{.2, .1}},
 		Examples:  []Example{{User: "u", Item: "<script>alert(1)</script>", Positive: `"><img src=x onerror=1>`, Negative: "n"}},
 		Steps:     []Step{{1, 1, .8, .1, .2, 0}, {1, 2, .81, .2, .1, 0}, {2, 1, .82, math.Inf(1), .1, 0}},
+		Policy:    []PolicyRound{{Round: 1, Valid: .987, Distinct2: .1234, Samples: []PolicyText{{Text: "<script>alert(2)</script><img src=y>"}, {Text: "fine", Valid: true, Reward: .8765}}}},
 	}
 }
 
@@ -157,7 +158,7 @@ func TestPageEscapesWhatModelsAndUsersWrote(t *testing.T) {
 			t.Errorf("the page contains %s", bad)
 		}
 	}
-	for _, want := range []string{"sample of 28 users", "rounds[2]", "selected on validation", "&lt;script&gt;", "<svg", "0.0 % of the greedy explanations change"} {
+	for _, want := range []string{"sample of 28 users", "rounds[2]", "selected on validation", "&lt;script&gt;", "alert(2)", "no usable sentence", "98.7 %", "0.1234", "reward 0.8765", "<svg", "0.0 % of the greedy explanations change"} {
 		if !strings.Contains(page, want) {
 			t.Errorf("the page lacks %s", want)
 		}

@@ -69,6 +69,34 @@ type Step struct {
 	Broken float64 `json:"broken"` // share of sentences that break the format
 }
 
+// PolicyRound is what the sampled texts of one round's PPO steps were like: shares and means over the texts.
+type PolicyRound struct {
+	Round     int          `json:"round"`
+	Steps     int          `json:"steps"`
+	Texts     int          `json:"texts"`
+	Reward    float64      `json:"reward"`
+	RewardSD  float64      `json:"reward_sd"`
+	KL1       float64      `json:"kl_k1"` // distance from the reference, nats per text, by the three estimators
+	KL2       float64      `json:"kl_k2"`
+	KL3       float64      `json:"kl_k3"`
+	Valid     float64      `json:"valid"`      // share of texts that hold a usable sentence
+	Distinct1 float64      `json:"distinct_1"` // mean over the steps, each over a sample of its texts
+	Distinct2 float64      `json:"distinct_2"`
+	Unique    float64      `json:"unique"`  // distinct sentences of a step, mean over the steps
+	Length    float64      `json:"length"`  // tokens per text
+	Longest   int          `json:"longest"` // tokens
+	Entropy   float64      `json:"entropy"` // −mean log π, nats per token
+	Samples   []PolicyText `json:"samples,omitempty"`
+}
+
+// PolicyText is one sampled text of the round's last step.
+type PolicyText struct {
+	Text   string  `json:"text"`
+	Valid  bool    `json:"valid"`
+	Reward float64 `json:"reward"`
+	Tokens int     `json:"tokens"`
+}
+
 // Report is report.json. Its names are the protocol's.
 type Report struct {
 	Data          string             `json:"data"`
@@ -89,6 +117,7 @@ type Report struct {
 	Attention     *Attention         `json:"attention,omitempty"`
 	Examples      []Example          `json:"examples,omitempty"`
 	Steps         []Step             `json:"steps,omitempty"`
+	Policy        []PolicyRound      `json:"policy,omitempty"`
 	Notes         []string           `json:"notes,omitempty"`
 }
 
