@@ -130,15 +130,8 @@ func (l *Learner) Round(ctx context.Context, round int, judge *recommender.Cross
 		if err := ctx.Err(); err != nil {
 			return context.Cause(ctx)
 		}
-		m := policy.Metrics{}
-		if step > 0 {
-			var err error
-			if m, err = l.step(ctx, round, step, judge); err != nil {
-				return fmt.Errorf("round %d, step %d: %w", round, step, err)
-			}
-		}
-		// a step that was made is kept even while stopping: the server's work was paid for
-		if err := l.keep(context.WithoutCancel(ctx), round, step, m); err != nil {
+		m, err := l.advance(ctx, round, step, judge)
+		if err != nil {
 			return fmt.Errorf("round %d, step %d: %w", round, step, err)
 		}
 		if step > 0 && tick != nil {

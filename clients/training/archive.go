@@ -126,7 +126,8 @@ func extract(r io.Reader, dir string, maxFiles int, maxBytes int64) error {
 		}
 		name := strings.TrimPrefix(h.Name, "./")
 		if h.Typeflag == tar.TypeDir {
-			if clean := path.Clean(name); name != "" && !fs.ValidPath(clean) {
+			// "/" is how Python's tarfile names a root folder that was added as ""
+			if clean := path.Clean(name); name != "" && name != "/" && !fs.ValidPath(clean) {
 				return &badArchive{fmt.Sprintf("folder name %.60q", h.Name)}
 			}
 			continue // made when a file needs it

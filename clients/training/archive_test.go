@@ -58,7 +58,7 @@ func tarOf(t testing.TB, zip bool, headers ...tar.Header) []byte {
 func file(name string) tar.Header { return tar.Header{Name: name, Typeflag: tar.TypeReg, Mode: 0o4777} }
 
 func TestDownload(t *testing.T) {
-	adapter := []tar.Header{{Name: "./", Typeflag: tar.TypeDir}, file("./adapter_config.json"), file("sub/adapter_model.safetensors")}
+	adapter := []tar.Header{{Name: "./", Typeflag: tar.TypeDir}, {Name: "/", Typeflag: tar.TypeDir}, file("./adapter_config.json"), file("sub/adapter_model.safetensors")}
 	for name, zip := range map[string]bool{"tar": false, "tar.gz": true} {
 		t.Run(name, func(t *testing.T) {
 			f := newFake(t)

@@ -2,9 +2,10 @@ package training
 
 import (
 	"context"
-	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
+	"net/http"
 	"sync"
 
 	"recpie/internal/fault"
@@ -18,43 +19,33 @@ type Model struct {
 	id   string
 	base string
 
-	mu   sync.Mutex
-	seq  int32 // of the last request
-	gone error // set when the order of requests can no longer be kept
+	mu    sync.Mutex
+	seq   int32          // of the last request
+	gone  error          // set when the order of requests can no longer be kept
+	steps int            // optimizer steps submitted
+	saved map[string]int // sampler snapshots by path: the steps before them
+
+	sampling sync.RWMutex // held for reading while a sample runs on a server where it may touch the weights in training
 }
 
 // CreateModel makes a new LoRA adapter on a base model and waits until it exists.
 func (s *Session) CreateModel(ctx context.Context, base string, lora tinker.LoRAConfig) (*Model, error) {
+	return s.create(ctx, s.nextModel(), base, lora)
+}
+
+func (s *Session) create(ctx context.Context, seq int, base string, lora tinker.LoRAConfig) (*Model, error) {
 	const op = "training: create model"
-	req := tinker.CreateModelRequest{SessionID: s.id, ModelSeq: s.nextModel(), BaseModel: base, LoRA: &lora, OptimizerConfig: &tinker.OptimizerConfig{Type: "adamw"}, Type: "create_model"}
+	req := tinker.CreateModelRequest{SessionID: s.id, ModelSeq: seq, BaseModel: base, LoRA: &lora, OptimizerConfig: &tinker.OptimizerConfig{Type: "adamw"}, Type: "create_model"}
 	var f tinker.Future
 	if err := s.post(ctx, op, tinker.PathCreateModel, req, &f); err != nil {
 		return nil, err
 	}
-	p := &Pending[tinker.CreateModelResult]{s, op, f.RequestID, false, jsonResult[tinker.CreateModelResult]}
+	p := &Pending[tinker.CreateModelResult]{s: s, op: op, id: f.RequestID, decode: jsonResult[tinker.CreateModelResult]}
 	r, err := p.Wait(ctx)
 	if err != nil {
 		return nil, err
 	}
 	return s.model(op, base, r.ModelID, f.ModelID)
-}
-
-// CreateFromCheckpoint makes a model from a saved state, with its optimizer moments and step count when optimizer is set, and waits
-// until it is loaded. The rank comes from the checkpoint; base may be empty.
-func (s *Session) CreateFromCheckpoint(ctx context.Context, path, base string, optimizer bool) (*Model, error) {
-	const op = "training: load weights"
-	seq := s.nextModel()
-	req := tinker.LoadWeightsRequest{SessionID: s.id, ModelSeq: &seq, Path: path, Optimizer: optimizer, BaseModel: base, Type: "load_weights"}
-	var f tinker.Future
-	if err := s.post(ctx, op, tinker.PathLoadWeights, req, &f); err != nil {
-		return nil, err
-	}
-	p := &Pending[tinker.LoadWeightsResult]{s, op, f.RequestID, false, jsonResult[tinker.LoadWeightsResult]}
-	r, err := p.Wait(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return s.model(op, base, r.ModelID, f.ModelID, fmt.Sprintf("%s:train:%d", s.id, seq))
 }
 
 func (s *Session) nextModel() int {
@@ -67,7 +58,12 @@ func (s *Session) nextModel() int {
 func (s *Session) model(op, base string, ids ...string) (*Model, error) {
 	for _, id := range ids {
 		if id != "" {
-			return &Model{s: s, id: id, base: base}, nil
+			s.recognise(id)
+			m := &Model{s: s, id: id, base: base, saved: map[string]int{}}
+			s.mu.Lock()
+			s.live = append(s.live, m)
+			s.mu.Unlock()
+			return m, nil
 		}
 	}
 	return nil, fault.Newf(fault.Endpoint, op, "the answer has no model id")
@@ -86,54 +82,15 @@ func (m *Model) Info(ctx context.Context) (tinker.Info, error) {
 	return info, err
 }
 
-// submit sends the request that build makes for the next seq_id and returns its future's id. The number is used up whatever the
-// server answers; when no answer comes at all, the model is given up.
-func (m *Model) submit(ctx context.Context, op, path, contentType string, build func(seq int32) ([]byte, error)) (string, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.gone != nil {
-		return "", m.gone
-	}
-	if err := m.s.Err(); err != nil {
-		return "", err
-	}
-	if err := ctx.Err(); err != nil {
-		return "", fault.New(fault.Transient, op, context.Cause(ctx))
-	}
-	body, err := build(m.seq + 1)
-	if err != nil {
-		return "", fault.New(fault.Item, op, err)
-	}
-	m.seq++
-	var f tinker.Future
-	err = m.s.send(ctx, op, path, contentType, body, &f)
-	if err == nil && f.RequestID == "" {
-		err = fault.Newf(fault.Endpoint, op, "the answer has no request id")
-	}
-	if err == nil {
-		return f.RequestID, nil
-	}
-	if class := fault.ClassOf(err); class == fault.Transient || class == fault.Endpoint {
-		m.gone = fault.WithHint(fault.Newf(fault.Endpoint, op, "it is unknown whether request %d of model %s arrived: %w", m.seq, m.id, err),
-			"restore the model from its last checkpoint")
-		return "", m.gone
-	}
-	return "", err
-}
-
-func submitJSON[T any](ctx context.Context, m *Model, op, path string, request func(seq int32) any) (*Pending[T], error) {
-	id, err := m.submit(ctx, op, path, "application/json", func(seq int32) ([]byte, error) { return json.Marshal(request(seq)) })
-	if err != nil {
-		return nil, err
-	}
-	return &Pending[T]{m.s, op, id, false, jsonResult[T]}, nil
-}
-
 // OptimStep applies AdamW to the gradients summed since the last step.
 func (m *Model) OptimStep(ctx context.Context, p tinker.AdamParams) (*Pending[tinker.OptimStepResult], error) {
-	return submitJSON[tinker.OptimStepResult](ctx, m, "training: optim step", tinker.PathOptimStep, func(seq int32) any {
+	m.sampling.Lock()
+	defer m.sampling.Unlock()
+	step, err := submitJSON[tinker.OptimStepResult](ctx, m, "training: optim step", tinker.PathOptimStep, once, func(seq int32) any {
+		m.steps++ // under m.mu
 		return tinker.OptimStepRequest{ModelID: m.id, SeqID: seq, AdamParams: p, Type: "optim_step"}
 	})
+	return step, err
 }
 
 // SaveWeights saves weights and optimizer moments under a name; the result is the tinker:// path for CreateFromCheckpoint.
@@ -141,19 +98,39 @@ func (m *Model) SaveWeights(ctx context.Context, name string) (*Pending[tinker.S
 	return m.save(ctx, "training: save weights", tinker.PathSaveWeights, tinker.SaveWeightsRequest{Path: name, Type: "save_weights"})
 }
 
-// SaveWeightsForSampler saves the weights alone, as they are now, under a name; the result is the tinker:// path for Download.
+// SaveWeightsForSampler saves the weights alone, as they are now, under a name; the result is the tinker:// path for Download and Sampler.
 func (m *Model) SaveWeightsForSampler(ctx context.Context, name string) (*Pending[tinker.SaveWeightsResult], error) {
 	return m.save(ctx, "training: save weights for sampler", tinker.PathSaveForSampler, tinker.SaveWeightsRequest{Path: name, Kind: "snapshot", Type: "save_weights_for_sampler"})
 }
 
+// save asks for a checkpoint. Where a lost answer makes the name taken, it is saved again under the next name: the result's path says which.
 func (m *Model) save(ctx context.Context, op, path string, req tinker.SaveWeightsRequest) (*Pending[tinker.SaveWeightsResult], error) {
 	if !tinker.ValidName(req.Path) {
 		return nil, fault.Newf(fault.Item, op, "checkpoint name %q: letters, digits, \"_\" and \"-\", at most 255", req.Path)
 	}
-	return submitJSON[tinker.SaveWeightsResult](ctx, m, op, path, func(seq int32) any {
-		req.ModelID, req.SeqID = m.id, seq
-		return req
-	})
+	name, steps := req.Path, 0
+	for again := 2; ; again++ {
+		p, err := submitJSON[tinker.SaveWeightsResult](ctx, m, op, path, repeatable, func(seq int32) any {
+			req.ModelID, req.SeqID, steps = m.id, seq, m.steps
+			return req
+		})
+		var status *StatusError
+		if again < 4 && errors.As(err, &status) && status.Status == http.StatusConflict && fault.ClassOf(err) == fault.Item {
+			req.Path = fmt.Sprintf("%s-%d", name, again)
+			continue
+		}
+		if err == nil && req.Kind != "" {
+			p.then(func(r *tinker.SaveWeightsResult) { m.snapshot(r.Path, steps) })
+		}
+		return p, err
+	}
+}
+
+// snapshot remembers after how many steps a sampler's snapshot was taken.
+func (m *Model) snapshot(path string, steps int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.saved[path] = steps
 }
 
 // Unload frees the model on the server. Nothing can be asked of it afterwards.
@@ -166,7 +143,7 @@ func (m *Model) Unload(ctx context.Context) error {
 	if err := m.s.post(ctx, op, tinker.PathUnloadModel, tinker.ModelRequest{ModelID: m.id, Type: "unload_model"}, &f); err != nil {
 		return err
 	}
-	p := &Pending[tinker.CreateModelResult]{m.s, op, f.RequestID, false, jsonResult[tinker.CreateModelResult]}
+	p := &Pending[tinker.CreateModelResult]{s: m.s, op: op, id: f.RequestID, decode: jsonResult[tinker.CreateModelResult]}
 	_, err := p.Wait(ctx)
 	return err
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 
 	"google.golang.org/protobuf/proto"
 
@@ -31,17 +32,21 @@ type Pass struct {
 	Logprobs   [][]float32
 	EmbedGrads [][]float32
 	Metrics    map[string]float64
+
+	elementwise []float32 // per-token losses of a server that returns these, and no sum
 }
 
-// ForwardBackward adds the gradient of the summed loss to the model's gradients. The loss is one of the names of package tinker, its
-// configuration as they document. The request is in flight when this returns: an OptimStep may follow at once.
-func (m *Model) ForwardBackward(ctx context.Context, data []Datum, loss string, cfg map[string]float64) (*Pending[*Pass], error) {
-	return m.pass(ctx, "training: forward_backward", data, loss, cfg, false)
-}
+// fieldElementwise is the output field that holds them.
+const fieldElementwise = "elementwise_loss"
 
 // Forward computes log-probabilities and loss without touching any gradient.
 func (m *Model) Forward(ctx context.Context, data []Datum, loss string, cfg map[string]float64) (*Pending[*Pass], error) {
-	return m.pass(ctx, "training: forward", data, loss, cfg, true)
+	p, err := m.pass(ctx, "training: forward", data, loss, cfg, true)
+	if err != nil {
+		return nil, err
+	}
+	p.then(func(pass **Pass) { (*pass).complete(data, loss, cfg) })
+	return p, nil
 }
 
 func (m *Model) pass(ctx context.Context, op string, data []Datum, loss string, cfg map[string]float64, forwardOnly bool) (*Pending[*Pass], error) {
@@ -68,14 +73,14 @@ func (m *Model) pass(ctx context.Context, op string, data []Datum, loss string, 
 		req.Data = append(req.Data, wire)
 		shapes[i] = shape{len(d.Tokens), len(d.Embeds)}
 	}
-	id, err := m.submit(ctx, op, tinker.PathForwardBackward, tinker.ProtobufType, func(seq int32) ([]byte, error) {
+	id, err := m.submit(ctx, op, tinker.PathForwardBackward, tinker.ProtobufType, effect(!forwardOnly), func(seq int32) ([]byte, error) {
 		req.SeqId = seq
 		return proto.MarshalOptions{Deterministic: true}.Marshal(req)
 	})
 	if err != nil {
 		return nil, err
 	}
-	return &Pending[*Pass]{m.s, op, id, true, func(b []byte) (*Pass, error) { return decodePass(b, shapes, forwardOnly) }}, nil
+	return &Pending[*Pass]{s: m.s, op: op, id: id, proto: true, decode: func(b []byte) (*Pass, error) { return decodePass(b, shapes, forwardOnly) }}, nil
 }
 
 // wire checks lengths and numbers and packs the datum.
@@ -131,6 +136,9 @@ func decodePass(b []byte, shapes []shape, forwardOnly bool) (*Pass, error) {
 		soft = soft || s.embeds > 0
 	}
 	p := &Pass{Metrics: out.GetMetrics()}
+	if p.Metrics == nil {
+		p.Metrics = map[string]float64{}
+	}
 	for i, rec := range out.GetLossFnOutputs() {
 		left := len(shapes) - len(p.Logprobs)
 		if rec.GetNumDatums() < 0 || rec.GetNumDatums() > int64(left) {
@@ -142,6 +150,13 @@ func decodePass(b []byte, shapes []shape, forwardOnly bool) (*Pass, error) {
 			return nil, fmt.Errorf("%s: %w", tinker.OutputLogprobs, err)
 		}
 		p.Logprobs = append(p.Logprobs, rows...)
+		if f := rec.GetFields()[fieldElementwise]; f != nil {
+			losses, err := tinker.Unbatch(f, n)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", fieldElementwise, err)
+			}
+			p.elementwise = append(p.elementwise, slices.Concat(losses...)...)
+		}
 		if forwardOnly || !soft {
 			continue
 		}
@@ -170,6 +185,9 @@ func decodePass(b []byte, shapes []shape, forwardOnly bool) (*Pass, error) {
 		if j := notFinite(p.EmbedGrads[i]); j >= 0 {
 			return nil, fmt.Errorf("datum %d: gradient value %d is %v", i, j, p.EmbedGrads[i][j])
 		}
+	}
+	if i := notFinite(p.elementwise); i >= 0 {
+		return nil, fmt.Errorf("a token's loss is %v", p.elementwise[i])
 	}
 	if l := p.Metrics[tinker.MetricLossSum]; math.IsNaN(l) || math.IsInf(l, 0) {
 		return nil, fmt.Errorf("the loss is %v", l)

@@ -20,12 +20,28 @@ type Pending[T any] struct {
 	op, id string
 	proto  bool
 	decode func([]byte) (T, error)
+	known  *T // the result, where it was awaited before the Pending was handed out
+}
+
+// then has f complete every result that is decoded.
+func (p *Pending[T]) then(f func(*T)) {
+	inner := p.decode
+	p.decode = func(b []byte) (T, error) {
+		v, err := inner(b)
+		if err == nil {
+			f(&v)
+		}
+		return v, err
+	}
 }
 
 // Wait polls the server until the result is there, fails, or ctx ends. A failure of the accepted work is an item error when the server
 // blames the request (category user), else the endpoint's.
 func (p *Pending[T]) Wait(ctx context.Context) (T, error) {
 	var zero T
+	if p.known != nil {
+		return *p.known, nil
+	}
 	body, err := p.s.retrieve(ctx, p.op, p.id, p.proto)
 	if err != nil {
 		return zero, err

@@ -35,9 +35,11 @@ type Session struct {
 	id   string
 	caps tinker.Capabilities
 
-	mu     sync.Mutex
-	models int // create_model and create-via-load requests so far
-	lost   error
+	mu               sync.Mutex
+	models, samplers int      // made so far, each numbered from 0
+	live             []*Model // made in this session
+	traits           Traits
+	lost             error
 
 	stop context.CancelFunc
 	done chan struct{}
@@ -89,6 +91,9 @@ func (s *Session) handshake(ctx context.Context) error {
 		return fault.Newf(fault.Endpoint, "training: create session", "the answer has no session id: %s", r.ErrorMessage)
 	}
 	s.id = r.SessionID
+	if flags.CreateViaLoad {
+		s.traits.CreateViaLoad = Yes
+	}
 	return nil
 }
 

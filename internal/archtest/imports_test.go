@@ -102,7 +102,7 @@ var rooms = []string{"recommender", "policy", "prompts", "clients", "adapters"}
 var serving = []string{"internal/lmserver", "internal/web"}
 
 // aside lists what is no part of the product: measurements and suites, which may look at anything and which nothing imports.
-var aside = []string{"bench", "scripts", "internal/archtest", "internal/peers", "orchestrator/servertest"}
+var aside = []string{"bench", "scripts", "internal/archtest", "internal/peers", "orchestrator/servertest", "clients/training/trainertest"}
 
 func within(pkg, room string) bool { return pkg == room || strings.HasPrefix(pkg, room+"/") }
 
