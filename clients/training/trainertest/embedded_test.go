@@ -37,7 +37,7 @@ func TestEmbedded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	model, err := lm.NewGPT2(lm.Config{VocabSize: tok.VocabSize(), NPositions: 64, NEmbd: 32, NLayer: 2, NHead: 2, InitializerRange: .2}, 7)
+	model, err := lm.NewModel(lm.Config{VocabSize: tok.VocabSize(), MaxPositions: 64, HiddenSize: 32, NumLayers: 2, NumHeads: 2, InitializerRange: .2}, 7)
 	if err != nil {
 		t.Fatal(err)
 	}
