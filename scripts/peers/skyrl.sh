@@ -27,9 +27,9 @@ trap 'exit 130' INT TERM
 cd "$repo/internal/peers"
 RECPIE_PEERS_OUT=$work/models nice ../../scripts/with-env go test -tags peers . -run '^TestWriteModels$' -count=1 >&2
 
-# The API server starts its engine by `uv run … -m MODULE`; this uv runs it with the installed Python.
+# The API server starts its engine by `uv run … -m MODULE`; this uv runs it with the installed Python, and stays, for the engine reads its parent's command line.
 mkdir "$work/bin"
-printf '#!/bin/sh\nwhile [ "$1" != -m ]; do shift; done\nexec "%s" "$@"\n' "$env/venv/bin/python" >"$work/bin/uv"
+printf '#!/bin/sh\nwhile [ "$1" != -m ]; do shift; done\n"%s" "$@"\n' "$env/venv/bin/python" >"$work/bin/uv"
 chmod +x "$work/bin/uv"
 port=$("$env/venv/bin/python" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
 (
