@@ -38,7 +38,7 @@ type trained struct {
 	loaded   string           // snapshot that is in the slot
 }
 
-// outcome is a future, one of four running for some polls, then a result or an error.
+// outcome is a future, one of sixteen running for some polls, then a result or an error.
 type outcome struct {
 	number  int
 	polls   int
@@ -47,7 +47,7 @@ type outcome struct {
 }
 
 // running lasts for more polls than the client makes attempts of a call: to be told to ask again is no failure.
-func (o *outcome) running() bool { return o.number%4 == 1 && o.polls <= 6 }
+func (o *outcome) running() bool { return o.number%16 == 1 && o.polls <= 6 }
 
 // NewFake starts a fake.
 func NewFake(t *testing.T, how Deviations) *Fake {
