@@ -6,7 +6,7 @@ ENV   := scripts/with-env
 SAYS  := echo "compiling (a machine's first time takes 2 to 5 minutes: the wrapper of libtorch is compiled)" >&2
 GOFILES = $(shell git ls-files -co --exclude-standard '*.go')
 
-.PHONY: help setup build quickstart quickstart-seeds test test-crash test-postgres test-kills test-sdk test-skyrl test-vllm test-vllm-scale nightly lint bench clean
+.PHONY: help setup build quickstart quickstart-seeds test test-crash test-postgres test-kills test-sdk test-vllm test-vllm-scale nightly lint bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -42,9 +42,6 @@ test-kills: ## the batch engine killed more than 1000 times on both databases
 test-sdk: setup ## the official SDK of the training API against our server
 	@scripts/peers/sdk.sh
 
-test-skyrl: setup ## a real SkyRL training server on this CPU against our client
-	@scripts/peers/skyrl.sh
-
 test-vllm: setup ## a real vLLM on this CPU against our clients
 	@scripts/peers/vllm.sh
 
@@ -55,7 +52,6 @@ nightly: build ## the long suites: real data sets, five seeds
 	@RECPIE_LONG=1 $(ENV) go test ./recommender ./orchestrator ./cmd/recpie -run 'Real|Network|Planted' -timeout 120m -v
 	@$(MAKE) test-kills
 	@$(MAKE) test-vllm-scale
-	@$(MAKE) test-skyrl
 	@$(MAKE) quickstart-seeds
 
 bench: setup ## benchmarks beside their peers (bench/)

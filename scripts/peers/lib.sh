@@ -7,23 +7,22 @@ repo=$(cd "$peers/../.." && pwd)
 say() { printf 'peers: %s\n' "$*" >&2; }
 die() { printf 'peers: %s\n' "$*" >&2; exit 1; }
 
-# interpreter [OLDEST]: prints a Python that the pinned wheels are for: 3.11 or 3.12, and not older than 3.OLDEST.
+# interpreter prints a Python that the pinned wheels are for.
 interpreter() {
-  local p oldest=${1:-11}
-  for p in "${PYTHON:-}" python3.11 python3.12 python3 "${PYENV_ROOT:-$HOME/.pyenv}"/versions/3.12*/bin/python; do
-    [ -n "$p" ] && "$p" -c "import sys, venv; sys.exit(not (3, $oldest) <= sys.version_info[:2] <= (3, 12))" 2>/dev/null && { echo "$p"; return; }
+  local p
+  for p in "${PYTHON:-}" python3.11 python3.12 python3; do
+    [ -n "$p" ] && "$p" -c 'import sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && { echo "$p"; return; }
   done
-  [ "$oldest" = 12 ] || die "Python 3.11 or 3.12 with its venv module is missing: install it, or name it in PYTHON"
-  die "Python 3.12 with its venv module is missing: install it, or name it in PYTHON"
+  die "Python 3.11 or 3.12 with its venv module is missing: install it, or name it in PYTHON"
 }
 
-# environment DIR REQUIREMENTS [OLDEST]: a virtual environment with exactly the pinned packages. It is whole or absent: a run that was cut
+# environment DIR REQUIREMENTS: a virtual environment with exactly the pinned packages. It is whole or absent: a run that was cut
 # off starts again, and a changed list replaces it.
 environment() {
   local dir=$1 list=$2 python stamp
   stamp=$(sha256sum <"$list" | cut -d' ' -f1)
   [ "$(cat "$dir/.complete" 2>/dev/null)" = "$stamp" ] && return
-  python=$(interpreter "${3:-}")
+  python=$(interpreter)
   say "installing $(basename "$list" .txt) into $dir"
   rm -rf "$dir"
   mkdir -p "$(dirname "$dir")"
