@@ -95,10 +95,13 @@ func (l *Learner) Begin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if l.info, err = l.trainer.Info(ctx); err != nil {
+	info, err := l.trainer.Info(ctx)
+	if err != nil {
 		return err
 	}
-	l.Rollouts.Vocabulary = int32(l.info.Vocabulary)
+	if err := l.know(info); err != nil {
+		return err
+	}
 	if last == nil {
 		return nil
 	}

@@ -53,6 +53,10 @@ func (l *Loop) Run(ctx context.Context) (*evaluate.Report, error) {
 		if err := l.Learner.Begin(ctx); err != nil {
 			return nil, err
 		}
+		if why := l.Learner.Frozen(); why != "" {
+			l.Show.Printf("%s", why)
+			l.report.Notes = append(l.report.Notes, why)
+		}
 	}
 	w := l.Lab.Work
 	author := Author{Model: l.Base, Digest: "base " + l.BaseID}

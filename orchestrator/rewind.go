@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 
 	"recpie/clients/training"
+	"recpie/internal/fault"
 	"recpie/policy"
 	"recpie/recommender"
 )
@@ -55,4 +57,27 @@ func (l *Learner) rewind(ctx context.Context) (err error) {
 		return err
 	}
 	return l.prepare()
+}
+
+// know takes in what the training server says of the base model. Some servers, as SkyRL, do not tell the size of the vocabulary, above
+// which ids mark soft rows; without soft prompts no id does.
+func (l *Learner) know(info ModelInfo) error {
+	if info.Vocabulary == 0 {
+		if l.Set.Soft {
+			return fault.WithHint(fault.Newf(fault.Fatal, "policy", "the training server does not tell the size of the vocabulary, by which soft rows are told from tokens"),
+				"set inference.soft_prompts: false")
+		}
+		info.Vocabulary = math.MaxInt32
+	}
+	l.info = info
+	l.Rollouts.Vocabulary = int32(info.Vocabulary)
+	return nil
+}
+
+// Frozen says why soft prompts are sent and not trained, "" when they are trained or not wanted.
+func (l *Learner) Frozen() string {
+	if !l.Set.Soft || l.info.PromptEmbeds {
+		return ""
+	}
+	return "The training server does not offer prompt_embeds.v1: soft prompts are sent and stay as they were made; the adapter alone is trained."
 }

@@ -133,13 +133,32 @@ func (c *chart) losses(ctx context.Context, t Training, s *training.Session) {
 		switch {
 		case err == nil:
 			offered = append(offered, loss)
-		case loss == tinker.LossPPO:
+		case refusal == nil:
 			refusal = err
 		}
 	}
-	if refusal != nil {
-		c.failed(Miss, what, "train on a server that offers ppo, or set training.frozen: true", fmt.Errorf("ppo, which training uses: %w", refusal))
+	if len(offered) == 0 {
+		c.failed(Miss, what, "train on a server that offers one of ppo, importance_sampling and cross_entropy, or set training.frozen: true", refusal)
 		return
 	}
-	c.ok(what, "%s, with an adapter of rank %d, in %s", strings.Join(offered, ", "), t.Rank, short(time.Since(began)))
+	carried := ""
+	if offered[0] != tinker.LossPPO {
+		carried = "; ppo is carried by " + offered[0] + " after a forward pass"
+	}
+	c.ok(what, "%s, with an adapter of rank %d, in %s%s", strings.Join(offered, ", "), t.Rank, short(time.Since(began)), carried)
+	c.resent(ctx, m, s)
+}
+
+// resent finds out what happens to a training request that is sent again after a lost answer.
+func (c *chart) resent(ctx context.Context, m *training.Model, s *training.Session) {
+	const what = "lost answers"
+	if err := m.Probe(ctx); err != nil {
+		c.failed(Warn, what, "look at the server's log", err)
+		return
+	}
+	if s.Traits().DeduplicatesSeqID == training.Yes {
+		c.ok(what, "a request that is sent again runs once")
+	} else {
+		c.warn(what, "nothing to do: after a lost answer a run goes back to its last checkpoint", "a request that is sent again runs twice")
+	}
 }

@@ -2,8 +2,10 @@ package doctor
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -22,8 +24,9 @@ type trainer struct {
 	models     []tinker.SupportedModel
 	extensions []string
 	losses     []string
-	dialect    int // status of client/config
-	create     int // status of create_model
+	dialect    int  // status of client/config
+	create     int  // status of create_model
+	twice      bool // a number that was seen runs again
 
 	mu      sync.Mutex
 	seen    []string
@@ -78,7 +81,13 @@ func (f *trainer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if err := proto.Unmarshal(body, &req); err != nil || !req.ForwardOnly {
 			f.t.Errorf("a pass that is not forward only: %v", err)
 		}
-		future(req.LossFn, func(w http.ResponseWriter) { f.pass(w, req.LossFn) })
+		id := fmt.Sprint("pass-", req.SeqId)
+		if f.twice {
+			id += fmt.Sprint("-", len(f.results))
+		}
+		future(id, func(w http.ResponseWriter) {
+			f.pass(w, req.LossFn, len(req.Data[0].LossFnInputs[tinker.InputTargets].GetDense())/8)
+		})
 	case tinker.PathRetrieveFuture:
 		var req tinker.RetrieveRequest
 		_ = json.Unmarshal(body, &req)
@@ -90,13 +99,13 @@ func (f *trainer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (f *trainer) pass(w http.ResponseWriter, loss string) {
+func (f *trainer) pass(w http.ResponseWriter, loss string, n int) {
 	if !strings.Contains(strings.Join(f.losses, " "), loss) {
 		_ = json.NewEncoder(w).Encode(map[string]string{"error": "loss_fn " + loss + " is not supported", "category": "user"})
 		return
 	}
 	out := &pb.ForwardBackwardOutput{LossFnOutputType: tinker.OutputArrayRecord, Metrics: map[string]float64{tinker.MetricLossSum: 1}, LossFnOutputs: []*pb.ArrayRecord{
-		{NumDatums: 1, Fields: map[string]*pb.BatchedTensor{tinker.OutputLogprobs: tinker.Batch([][]float32{{-1, -1, -1}})}}}}
+		{NumDatums: 1, Fields: map[string]*pb.BatchedTensor{tinker.OutputLogprobs: tinker.Batch([][]float32{slices.Repeat([]float32{-1}, n)})}}}}
 	b, _ := proto.Marshal(out)
 	w.Header().Set("Content-Type", tinker.ProtobufType)
 	_, _ = w.Write(b)
@@ -135,7 +144,10 @@ func TestTraining(t *testing.T) {
 		"no soft gradients": {func(f *trainer) { f.extensions = nil }, nil, tinker.ExtensionPromptEmbed, Warn, []string{"stay as they are"}},
 		"not wanted":        {func(f *trainer) { f.extensions = nil }, func(s *Training) { s.SoftPrompts = false }, tinker.ExtensionPromptEmbed, OK, nil},
 		"not probed":        {nil, nil, "losses", OK, []string{"--probe"}},
-		"no ppo":            {func(f *trainer) { f.losses = []string{"cross_entropy"} }, probe, "losses", Miss, []string{"ppo", "not supported"}},
+		"no ppo":            {func(f *trainer) { f.losses = []string{"cross_entropy"} }, probe, "losses", OK, []string{"ppo is carried by cross_entropy"}},
+		"no loss":           {func(f *trainer) { f.losses = nil }, probe, "losses", Miss, []string{"ppo", "not supported"}},
+		"runs once":         {nil, probe, "lost answers", OK, []string{"once"}},
+		"runs twice":        {func(f *trainer) { f.twice = true }, probe, "lost answers", Warn, []string{"twice", "checkpoint"}},
 		"rank":              {func(f *trainer) { f.create = 400 }, probe, "losses", Miss, []string{"cap of 8", "training.rank"}},
 	} {
 		t.Run(name, func(t *testing.T) {
