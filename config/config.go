@@ -29,6 +29,7 @@ type Data struct {
 	Path        string `key:"path" doc:"folder with dataset.yaml and CSV files, or RecBole atomic files; ml-100k names the cached MovieLens 100K"`
 	SamplePairs int    `key:"sample_pairs" doc:"explain the records of users drawn by seed until this many pairs are reached; 0 explains all; without explanations all records are used"`
 	MinRecords  int    `key:"min_records" doc:"users with fewer rated records are left out (the protocol says 5)"`
+	MaxRecords  int    `key:"max_records" doc:"users with more rated records are not drawn into the sample, so that it holds more users; 0 sets no limit"`
 }
 
 // LM describes the embedded language model. Dir, when set, is a Hugging Face folder that replaces the warmed-up one.
@@ -146,12 +147,16 @@ type Recommender struct {
 
 // Encoder says what turns sentences into vectors.
 type Encoder struct {
-	Dir string `key:"dir" doc:"folder with a MiniLM-like BERT (config.json, model.safetensors, tokenizer.json); empty is the cached MiniLM"`
+	Dir    string `key:"dir" doc:"folder with a MiniLM-like BERT (config.json, model.safetensors, tokenizer.json); empty is the cached MiniLM"`
+	Device string `key:"device" doc:"where the encoder computes: cpu, cuda or cuda:N (a libtorch with CUDA)"`
 }
 
-// Lasting returns the settings without those that may change while a run or a batch goes on: prices.
+// Lasting returns the settings without those that may change while a run or a batch goes on: prices, and where and on how many cores things are computed.
 func (c Config) Lasting() Config {
+	d := Default()
 	c.Inference.PricePrompt, c.Inference.PriceAnswer = 0, 0
+	c.LM.Device, c.LM.Threads, c.LM.KVMemory, c.LM.Checkpoint = d.LM.Device, d.LM.Threads, d.LM.KVMemory, d.LM.Checkpoint
+	c.Encoder.Device = d.Encoder.Device
 	return c
 }
 
@@ -169,5 +174,6 @@ func Default() Config {
 			MaxRejected: 0.5, MaxKL: 30, MaxSamplerGap: 0.05, MinEntropy: 0.02, MinUnique: 0.05, MinDistinct: 0.01},
 		Recommender: Recommender{Loss: "mse", Dim: 64, WeightDecay: 1e-3, Dropout: 0.3, Epochs: 20, Patience: 4, Seeds: 3, Folds: 2,
 			Consumer: true, Product: true, Sequence: true, Context: true},
+		Encoder: Encoder{Device: "cpu"},
 	}
 }

@@ -3,6 +3,7 @@ package config
 import (
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -192,4 +193,26 @@ func FuzzLoad(f *testing.F) {
 		}
 		_, _ = Load(Sources{File: path})
 	})
+}
+
+// What a run is held to when it is continued leaves out prices and where things are computed, and nothing that decides a result.
+func TestLasting(t *testing.T) {
+	a := Default()
+	b := a
+	b.LM.Device, b.LM.Threads, b.LM.KVMemory, b.LM.Checkpoint, b.Encoder.Device, b.Inference.PricePrompt = "cuda:1", 3, 99, true, "cuda", 2
+	if !reflect.DeepEqual(a.Lasting(), b.Lasting()) {
+		t.Error("a run could not be continued on another device")
+	}
+	for name, change := range map[string]func(c *Config){
+		"seed":    func(c *Config) { c.Seed++ },
+		"dtype":   func(c *Config) { c.LM.DType = "bfloat16" },
+		"sample":  func(c *Config) { c.Data.MaxRecords = 50 },
+		"encoder": func(c *Config) { c.Encoder.Dir = "other" },
+	} {
+		c := a
+		change(&c)
+		if reflect.DeepEqual(a.Lasting(), c.Lasting()) {
+			t.Errorf("a run could be continued with another %s", name)
+		}
+	}
 }

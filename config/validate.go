@@ -50,6 +50,7 @@ func (c *Config) validate() []problem {
 	}
 	atLeast("data.sample_pairs", c.Data.SamplePairs, 0)
 	atLeast("data.min_records", c.Data.MinRecords, 2)
+	atLeast("data.max_records", c.Data.MaxRecords, 0)
 	for _, x := range []struct {
 		key string
 		val int

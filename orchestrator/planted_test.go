@@ -13,7 +13,7 @@ import (
 
 func openMiniLM(t *testing.T) *encoder.Encoder {
 	t.Helper()
-	e, err := encoder.Open(realdata.Cached(t, "minilm"), t.TempDir())
+	e, err := encoder.Open(realdata.Cached(t, "minilm"), t.TempDir(), "cpu")
 	if err != nil {
 		t.Fatal(err)
 	}

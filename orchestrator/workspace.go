@@ -9,6 +9,7 @@ import (
 
 	"recpie/internal/dataset"
 	"recpie/internal/dataset/terms"
+	"recpie/internal/fault"
 	"recpie/prompts"
 	"recpie/recommender"
 	"recpie/recommender/bias"
@@ -40,6 +41,7 @@ type DataSettings struct {
 	Path        string
 	SamplePairs int // 0: all users
 	MinRecords  int
+	MaxRecords  int // users with more are not drawn into the sample, 0: no limit
 	Seed        int64
 	Prompts     prompts.Settings
 	Quarantine  string // file for broken rows, "" for none
@@ -62,8 +64,11 @@ func PrepareData(ctx context.Context, ds *dataset.Dataset, report *dataset.Repor
 		return nil, err
 	}
 	w := &Workspace{Data: ds, Report: report, Split: split, prompts: s.Prompts}
-	if s.SamplePairs > 0 {
-		w.Split = split.SampleUsers(ds, s.SamplePairs, s.Seed)
+	if s.SamplePairs > 0 || s.MaxRecords > 0 {
+		w.Split = split.SampleUsers(ds, dataset.Sample{Pairs: s.SamplePairs, MaxRecords: s.MaxRecords, Seed: s.Seed})
+		if w.Split.Sample != nil && w.Split.Sample.Users == 0 {
+			return nil, fault.WithHint(fault.Newf(fault.Fatal, "data", "no user has at most %d rated records", s.MaxRecords), "raise data.max_records; 0 sets no limit")
+		}
 	}
 	w.Train.View, w.Final.View = w.Split.TrainView(ds), w.Split.FinalView(ds)
 	// Statistics and their regularisers come from the records of all users; the sample says whose records are explained and judged.

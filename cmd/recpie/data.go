@@ -80,7 +80,7 @@ func prepare(ctx context.Context, c *config.Config) (*orchestrator.Workspace, er
 	s := dataSettings(c)
 	s.Path = path
 	if c.Explanations == "off" {
-		s.SamplePairs = 0 // the network alone needs no sample
+		s.SamplePairs, s.MaxRecords = 0, 0 // the network alone needs no sample
 	}
 	return orchestrator.Prepare(ctx, s)
 }
@@ -89,7 +89,7 @@ func prepare(ctx context.Context, c *config.Config) (*orchestrator.Workspace, er
 func dataSettings(c *config.Config) orchestrator.DataSettings {
 	s := prompts.DefaultSettings()
 	s.History, s.Terms, s.Taste, s.Opinions, s.Redact = c.Prompts.History, c.Prompts.Terms, c.Prompts.Taste, c.Prompts.Opinions, c.Prompts.Redact
-	return orchestrator.DataSettings{SamplePairs: c.Data.SamplePairs, MinRecords: c.Data.MinRecords, Seed: c.Seed, Prompts: s}
+	return orchestrator.DataSettings{SamplePairs: c.Data.SamplePairs, MinRecords: c.Data.MinRecords, MaxRecords: c.Data.MaxRecords, Seed: c.Seed, Prompts: s}
 }
 
 // networkSettings starts from what suits the number of training records and lets the user's settings win.

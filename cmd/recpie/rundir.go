@@ -72,7 +72,7 @@ func openEncoder(c *config.Config) (*encoder.Encoder, error) {
 	if err := os.MkdirAll(vectors, 0o755); err != nil {
 		return nil, fault.New(fault.Fatal, "encoder", err)
 	}
-	return encoder.Open(dir, vectors)
+	return encoder.Open(dir, vectors, c.Encoder.Device)
 }
 
 func exists(path string) bool { _, err := os.Stat(path); return err == nil }

@@ -33,9 +33,10 @@ type Split struct {
 
 // Sample records how users were drawn.
 type Sample struct {
-	Pairs int   `json:"pairs"`
-	Seed  int64 `json:"seed"`
-	Users int   `json:"users"` // how many were drawn
+	Pairs      int   `json:"pairs"`                 // drawing ends when so many are reached; 0 draws all users that may be drawn
+	MaxRecords int   `json:"max_records,omitempty"` // users with more rated records are not drawn; 0 sets no limit
+	Seed       int64 `json:"seed"`
+	Users      int   `json:"users"` // how many were drawn; set by SampleUsers
 }
 
 // MakeSplit splits every user's records by order: ⌊.8 n⌋ train, of which the last max(1, ⌊.1 n_train⌋) validate, the rest test.
@@ -99,10 +100,10 @@ func appendRange(to []int32, from, end int32) []int32 {
 
 // SampleUsers draws users by seed until they have at least pairs records together, all of them kept. The sampled split lists
 // their records alone; its views still see the training records of every user. A sample of everything is the split itself.
-func (s *Split) SampleUsers(ds *Dataset, pairs int, seed int64) *Split {
+func (s *Split) SampleUsers(ds *Dataset, want Sample) *Split {
 	w := s.whole
 	total := len(w.Train) + len(w.Val) + len(w.Test)
-	if pairs <= 0 || pairs >= total {
+	if want.MaxRecords <= 0 && (want.Pairs <= 0 || want.Pairs >= total) {
 		return w
 	}
 	var users []int32
@@ -111,22 +112,26 @@ func (s *Split) SampleUsers(ds *Dataset, pairs int, seed int64) *Split {
 			users = append(users, u)
 		}
 	}
-	rng := rand.New(rand.NewPCG(uint64(seed), 0x5eed))
+	rng := rand.New(rand.NewPCG(uint64(want.Seed), 0x5eed))
 	rng.Shuffle(len(users), func(i, j int) { users[i], users[j] = users[j], users[i] })
 	drawn, have := make(map[int32]bool), 0
 	for _, u := range users {
-		if have >= pairs {
+		if want.Pairs > 0 && have >= want.Pairs {
 			break
 		}
 		from, to := ds.OfUser(u)
+		if want.MaxRecords > 0 && int(to-from) > want.MaxRecords {
+			continue
+		}
 		have += int(to - from)
 		drawn[u] = true
 	}
 	keep := func(recs []int32) []int32 {
 		return slices.DeleteFunc(slices.Clone(recs), func(r int32) bool { return !drawn[ds.Records[r].User] })
 	}
+	want.Users = len(drawn)
 	c := &Split{Train: keep(w.Train), Val: keep(w.Val), Test: keep(w.Test), Options: w.Options,
-		Sample: &Sample{Pairs: pairs, Seed: seed, Users: len(drawn)}, whole: w}
+		Sample: &want, whole: w}
 	c.Digest = c.digest(ds)
 	return c
 }

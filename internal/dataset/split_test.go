@@ -125,7 +125,7 @@ func mustSplit(t testing.TB, ds *Dataset) *Split {
 func TestSample(t *testing.T) {
 	ds := setOf(t, 40, 10)
 	s := mustSplit(t, ds)
-	a, again, b := s.SampleUsers(ds, 95, 1), s.SampleUsers(ds, 95, 1), s.SampleUsers(ds, 95, 2)
+	a, again, b := s.SampleUsers(ds, Sample{Pairs: 95, Seed: 1}), s.SampleUsers(ds, Sample{Pairs: 95, Seed: 1}), s.SampleUsers(ds, Sample{Pairs: 95, Seed: 2})
 	if n := len(a.Train) + len(a.Val) + len(a.Test); n != 100 || a.Sample.Users != 10 {
 		t.Errorf("%d records of %d users, want whole users up to 95 records", n, a.Sample.Users)
 	}
@@ -138,10 +138,16 @@ func TestSample(t *testing.T) {
 	if got, want := len(a.TrainView(ds).Records()), len(s.Train); got != want {
 		t.Errorf("the sample's view sees %d records, want those of all users, %d", got, want)
 	}
-	if s.SampleUsers(ds, 1000, 1) != s {
+	if s.SampleUsers(ds, Sample{Pairs: 1000, Seed: 1}) != s {
 		t.Error("a sample of everything is the split itself")
 	}
-	if a.SampleUsers(ds, 95, 2).Digest != b.Digest {
+	if c := s.SampleUsers(ds, Sample{MaxRecords: 9}); len(c.Train) != 0 {
+		t.Errorf("users with 10 records were drawn although at most 9 are allowed: %d", c.Sample.Users)
+	}
+	if c := s.SampleUsers(ds, Sample{MaxRecords: 10}); c.Sample.Users != 40 || c.Digest == s.Digest {
+		t.Errorf("%d users drawn, want all 40", c.Sample.Users)
+	}
+	if a.SampleUsers(ds, Sample{Pairs: 95, Seed: 2}).Digest != b.Digest {
 		t.Error("a sample of a sample must be drawn from all users")
 	}
 }
@@ -150,7 +156,7 @@ func TestSplitFile(t *testing.T) {
 	ds := setOf(t, 30, 10)
 	s := mustSplit(t, ds)
 	path := filepath.Join(t.TempDir(), "split.json")
-	for _, want := range []*Split{s, s.SampleUsers(ds, 60, 4)} {
+	for _, want := range []*Split{s, s.SampleUsers(ds, Sample{Pairs: 60, Seed: 4})} {
 		if err := want.SaveFile(path, ds); err != nil {
 			t.Fatal(err)
 		}
@@ -193,7 +199,7 @@ func FuzzSplitFile(f *testing.F) {
 	ds := setOf(f, 12, 8)
 	s := mustSplit(f, ds)
 	path := filepath.Join(f.TempDir(), "split.json")
-	for _, seed := range []*Split{s, s.SampleUsers(ds, 30, 4)} {
+	for _, seed := range []*Split{s, s.SampleUsers(ds, Sample{Pairs: 30, Seed: 4})} {
 		if err := seed.SaveFile(path, ds); err != nil {
 			f.Fatal(err)
 		}

@@ -64,7 +64,7 @@ func LoadFile(path string, ds *Dataset) (*Split, error) {
 		return nil, err
 	}
 	if file.Sample != nil {
-		s = s.SampleUsers(ds, file.Sample.Pairs, file.Sample.Seed)
+		s = s.SampleUsers(ds, *file.Sample)
 	}
 	differ := func(what string) error {
 		err := fault.Newf(fault.Fatal, "dataset: split", "%s was made for other data: its %s differ", path, what)

@@ -15,12 +15,16 @@ type Named struct {
 // Params is an ordered set of named float32 parameters. It is not for use by several goroutines at once, apart from
 // reading the tensors.
 type Params struct {
+	dev    Device
 	names  []string
 	byName map[string]*Tensor
 }
 
 // NewParams returns an empty set.
-func NewParams() *Params { return &Params{byName: map[string]*Tensor{}} }
+func NewParams() *Params { return CPU.NewParams() }
+
+// NewParams returns an empty set whose parameters live on the device. Snapshot and Load are for sets on the CPU.
+func (d Device) NewParams() *Params { return &Params{dev: d, byName: map[string]*Tensor{}} }
 
 // Add copies data into a new parameter that requires a gradient. The set owns it: the caller does not free it.
 func (p *Params) Add(name string, data []float32, shape ...int64) (*Tensor, error) {
@@ -37,7 +41,7 @@ func (p *Params) add(name string, data []float32, shape []int64, train bool) (*T
 		return nil, fmt.Errorf("torch: parameter %q exists already", name)
 	}
 	var t *Tensor
-	err := NoGrad(func(s *Scope) error {
+	err := p.dev.NoGrad(func(s *Scope) error {
 		t = s.Float32(data, shape...)
 		if train {
 			s.RequireGrad(t)

@@ -65,16 +65,17 @@ func readJSON(path string, v any) error {
 // bert holds the weights under their names in the file.
 type bert struct {
 	config
-	w *torch.Params
+	w   *torch.Params
+	dev torch.Device
 }
 
-func loadBERT(dir string, c config) (*bert, error) {
+func loadBERT(dir string, c config, dev torch.Device) (*bert, error) {
 	f, err := safetensors.Open(filepath.Join(dir, "model.safetensors"))
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	m := &bert{config: c, w: torch.NewParams()}
+	m := &bert{config: c, w: dev.NewParams(), dev: dev}
 	for name, shape := range m.shapes() {
 		values, got, err := f.Float32(name)
 		if err == nil && fmt.Sprint(got) != fmt.Sprint(shape) {
@@ -138,7 +139,7 @@ func (m *bert) encode(texts [][]int32) ([]float32, error) {
 		}
 	}
 	var out []float32
-	err := torch.NoGrad(func(s *torch.Scope) error {
+	err := m.dev.NoGrad(func(s *torch.Scope) error {
 		b, l := int64(n), int64(longest)
 		x := s.Add(s.Embedding(m.w.Get("embeddings.word_embeddings.weight"), s.Int64(ids, b, l)),
 			s.Embedding(m.w.Get("embeddings.position_embeddings.weight"), s.Int64(positions, b, l)))

@@ -17,6 +17,7 @@ import (
 
 	"recpie/internal/fault"
 	"recpie/internal/tokenizer"
+	"recpie/internal/torch"
 )
 
 // batchTokens bounds the padded tokens of one pass.
@@ -34,17 +35,24 @@ type Encoder struct {
 	cache *cache // nil without a cache folder
 }
 
-// Open loads the encoder in the folder dir (config.json, model.safetensors, tokenizer.json). Vectors are kept below cacheDir, ""
-// keeps none.
-func Open(dir, cacheDir string) (*Encoder, error) {
-	e, err := open(dir, cacheDir)
+// Open loads the encoder in the folder dir (config.json, model.safetensors, tokenizer.json) onto a device: "" and "cpu", "cuda" or
+// "cuda:N". Vectors are kept below cacheDir, "" keeps none.
+func Open(dir, cacheDir, device string) (*Encoder, error) {
+	dev, err := torch.ParseDevice(device)
+	if err == nil {
+		err = dev.Available()
+	}
+	if err != nil {
+		return nil, err
+	}
+	e, err := open(dir, cacheDir, dev)
 	if err != nil {
 		return nil, fault.WithHint(fault.New(fault.Fatal, "encoder: "+dir, err), "'make setup' fetches the encoder")
 	}
 	return e, nil
 }
 
-func open(dir, cacheDir string) (*Encoder, error) {
+func open(dir, cacheDir string, dev torch.Device) (*Encoder, error) {
 	c, err := readConfig(dir)
 	if err != nil {
 		return nil, err
@@ -65,7 +73,7 @@ func open(dir, cacheDir string) (*Encoder, error) {
 	if e.digest, err = digestOf(dir, c.maxTokens); err != nil {
 		return nil, err
 	}
-	if e.model, err = loadBERT(dir, c); err != nil {
+	if e.model, err = loadBERT(dir, c, dev); err != nil {
 		return nil, err
 	}
 	if cacheDir != "" {

@@ -86,7 +86,7 @@ func cosine(a []float32, b []float64) float64 {
 
 // The vectors are those of sentence-transformers.
 func TestAgainstSentenceTransformers(t *testing.T) {
-	e, err := Open(miniLM(t), "")
+	e, err := Open(miniLM(t), "", "cpu")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,7 +112,7 @@ func TestAgainstSentenceTransformers(t *testing.T) {
 
 func TestEachTextOnce(t *testing.T) {
 	dir, store := miniLM(t), t.TempDir()
-	e, err := Open(dir, store)
+	e, err := Open(dir, store, "cpu")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -139,7 +139,7 @@ func TestEachTextOnce(t *testing.T) {
 	if got := size(); got != headerSize+3*record {
 		t.Errorf("cache of %d bytes for three distinct texts", got)
 	}
-	other, err := Open(dir, store) // a second process
+	other, err := Open(dir, store, "cpu") // a second process
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -169,14 +169,14 @@ func TestEachTextOnce(t *testing.T) {
 }
 
 func TestOpenRefuses(t *testing.T) {
-	if _, err := Open(t.TempDir(), ""); err == nil {
+	if _, err := Open(t.TempDir(), "", "cpu"); err == nil {
 		t.Error("an empty folder opened")
 	}
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "config.json"), []byte(`{"model_type":"gpt2"}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Open(dir, ""); err == nil {
+	if _, err := Open(dir, "", "cpu"); err == nil {
 		t.Error("a GPT-2 opened as sentence encoder")
 	}
 }
