@@ -90,22 +90,11 @@ func (b *block) feedForward(s *torch.Scope, x *torch.Tensor) *torch.Tensor {
 	return b.mlp.apply(s, x)
 }
 
-// heads computes queries, keys and values of x [..., hidden]: [..., heads, head], rotated by the angles where there are any
-// (cos and sin [..., 1, head/2]).
+// heads computes queries, keys and values of x [rows, cols, hidden]: [rows, heads, cols, head], rotated by the angles where there are any
+// (cos and sin [rows, cols, 1, head/2]).
 func (n *network) heads(s *torch.Scope, b *block, x, cos, sin *torch.Tensor) (q, k, v *torch.Tensor) {
 	y := b.qkv.apply(s, b.norm1.apply(s, x))
-	shape := x.Shape()
-	if len(shape) == 0 {
-		return nil, nil, nil
-	}
-	h, kv, d := int64(n.cfg.NumHeads), int64(n.cfg.NumKVHeads), int64(n.cfg.HeadDim)
-	y = s.Reshape(y, append(append([]int64{}, shape[:len(shape)-1]...), h+2*kv, d)...)
-	v = s.Narrow(y, -2, h+kv, kv)
-	if cos == nil {
-		return s.Narrow(y, -2, 0, h), s.Narrow(y, -2, h, kv), v
-	}
-	qk := s.Rotate(s.Narrow(y, -2, 0, h+kv), cos, sin)
-	return s.Narrow(qk, -2, 0, h), s.Narrow(qk, -2, h, kv), v
+	return s.Heads(y, cos, sin, int64(n.cfg.NumHeads), int64(n.cfg.NumKVHeads))
 }
 
 // levelState is what a level leaves behind for its children.
@@ -205,7 +194,6 @@ func (n *network) layerOf(s *torch.Scope, f *flow, i int) {
 func (n *network) levelLayer(s *torch.Scope, fl *flowLevel, parent *levelState, i int, want []int64) *torch.Tensor {
 	b, final := &n.blocks[i], i+1 == len(n.blocks)
 	q, k, v := n.heads(s, b, fl.x, fl.cos, fl.sin)
-	q, k, v = s.Transpose(q, 1, 2), s.Transpose(k, 1, 2), s.Transpose(v, 1, 2)
 	if parent != nil {
 		k = s.Cat(2, s.IndexSelect(parent.k[i], 0, fl.parents), k)
 		v = s.Cat(2, s.IndexSelect(parent.v[i], 0, fl.parents), v)

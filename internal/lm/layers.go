@@ -10,7 +10,7 @@ import (
 type linear struct {
 	w, b *torch.Tensor
 	conv bool       // w is [in, out], as GPT-2 holds it, else [out, in]
-	lora []loraPart // by rising first output
+	lora []loraPart // by rising first output, of one adapter: they share rank, scale and dropout
 }
 
 // loraPart adds scale·(x·aᵀ)·uᵀ to the outputs from … from+n, a being [rank, in] and u [n, rank].
@@ -26,15 +26,29 @@ func (l *linear) apply(s *torch.Scope, x *torch.Tensor) *torch.Tensor {
 	if l.conv {
 		w = s.Transpose(w, 0, 1)
 	}
-	y := s.Linear(x, w, l.b)
 	if len(l.lora) == 0 {
-		return y
+		return s.Linear(x, w, l.b)
 	}
-	return s.Add(y, l.delta(s, x, y.Dim(-1)))
+	if l.lora[0].dropout > 0 {
+		y := s.Linear(x, w, l.b)
+		return s.Add(y, l.dropped(s, x, y.Dim(-1)))
+	}
+	var a, u []*torch.Tensor
+	var from, n []int64
+	for _, p := range l.lora {
+		a, u, from, n = append(a, s.To(p.a, x.DType())), append(u, s.To(p.u, x.DType())), append(from, p.from), append(n, p.n)
+	}
+	below := func(t []*torch.Tensor) *torch.Tensor {
+		if len(t) == 1 {
+			return t[0]
+		}
+		return s.Cat(0, t...)
+	}
+	return s.LoRALinear(x, w, l.b, below(a), below(u), l.lora[0].scale, from, n)
 }
 
-// delta returns what the adapters add, zeros where no adapter sits.
-func (l *linear) delta(s *torch.Scope, x *torch.Tensor, out int64) *torch.Tensor {
+// dropped returns what adapters add whose input drops out, zeros where no adapter sits.
+func (l *linear) dropped(s *torch.Scope, x *torch.Tensor, out int64) *torch.Tensor {
 	shape := x.Shape()
 	at := int64(0)
 	var parts []*torch.Tensor
@@ -45,21 +59,10 @@ func (l *linear) delta(s *torch.Scope, x *torch.Tensor, out int64) *torch.Tensor
 	}
 	for _, p := range l.lora {
 		fill(p.from)
-		a, u := p.a, p.u
-		if a.DType() != x.DType() {
-			a, u = s.To(a, x.DType()), s.To(u, x.DType())
-		}
-		in := x
-		if p.dropout > 0 {
-			in = s.Dropout(x, p.dropout, true)
-		}
-		parts = append(parts, s.MulS(s.Linear(s.Linear(in, a, nil), u, nil), p.scale))
+		parts = append(parts, s.MulS(s.Linear(s.Linear(s.Dropout(x, p.dropout, true), s.To(p.a, x.DType()), nil), s.To(p.u, x.DType()), nil), p.scale))
 		at = p.from + p.n
 	}
 	fill(out)
-	if len(parts) == 1 {
-		return parts[0]
-	}
 	return s.Cat(-1, parts...)
 }
 

@@ -1,7 +1,6 @@
 package lm
 
 import (
-	order "cmp"
 	"context"
 	"errors"
 	"math"
@@ -171,13 +170,19 @@ func TestSharingDoesNotChangeGradients(t *testing.T) {
 				computed = res.Metrics["positions_computed:sum"] / res.Metrics["positions:sum"]
 				return sum(res.EmbedGrads)
 			})
+			largest := func(all []float32) (top float64) {
+				for _, v := range all {
+					top = max(top, math.Abs(float64(v)))
+				}
+				return top
+			}
 			for i := range want {
-				near(t, name+": soft gradient", float64(got[i]), float64(want[i]), 1e-4)
+				near(t, name+": soft gradient", float64(got[i]), float64(want[i]), max(1e-4, 5e-5*largest(want)))
 			}
 			for i := range wantLora {
-				top := float64(slices.MaxFunc(wantLora[i], func(a, b float32) int { return order.Compare(math.Abs(float64(a)), math.Abs(float64(b))) }))
+				top := largest(wantLora[i])
 				for j := range wantLora[i] {
-					near(t, name+": adapter gradient", float64(lora[i][j]), float64(wantLora[i][j]), max(1e-4, 1e-5*math.Abs(top)))
+					near(t, name+": adapter gradient", float64(lora[i][j]), float64(wantLora[i][j]), max(1e-4, 5e-5*top)) // the adapter is merged into the weight in long passes alone
 				}
 			}
 			if (computed < 1) != (cfg != nil) { // soft rows of one's own share nothing behind them

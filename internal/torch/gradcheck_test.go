@@ -96,6 +96,14 @@ func TestGradients(t *testing.T) {
 		f      func(*Scope, []*Tensor) *Tensor
 		inputs []input
 	}{
+		{"lora linear", func(s *Scope, x []*Tensor) *Tensor {
+			w := s.MulS(s.Sin(s.To(s.Arange(12), Float64)), 0.5)
+			return s.LoRALinear(x[0], s.Reshape(w, 4, 3), s.Float64([]float64{1, 2, 3, 4}, 4), x[1], x[2], 0.7, []int64{0, 3}, []int64{2, 1})
+		}, []input{in(2, 2, 3), in(4, 3), in(3, 2)}},
+		{"lora linear of a turned weight", func(s *Scope, x []*Tensor) *Tensor {
+			w := s.Transpose(s.Reshape(s.Sin(s.To(s.Arange(12), Float64)), 3, 4), 0, 1)
+			return s.LoRALinear(x[0], w, nil, x[1], x[2], 2, []int64{0}, []int64{4})
+		}, []input{in(5, 3), in(1, 3), in(4, 1)}},
 		{"add", two((*Scope).Add), []input{in(2, 3), in(3)}},
 		{"minus", two((*Scope).Minus), []input{in(2, 3), in(2, 1)}},
 		{"mul", two((*Scope).Mul), []input{in(2, 3), in(3)}},

@@ -1,4 +1,4 @@
-// Loops for generation without autograd, in float32 on the CPU: what would be many small operations of libtorch per layer. Compiled with
+// Loops in float32 on the CPU for generation, and for the operations of fused.cpp: what would be many small operations of libtorch per layer. Compiled with
 // -O3 -ffast-math for every instruction set; the processor's is chosen at each call.
 #include "kernels.h"
 
@@ -21,6 +21,12 @@ void rms_norm_plain(const float *x, const float *w, float *out, int64_t rows, in
 void rms_norm_avx2(const float *x, const float *w, float *out, int64_t rows, int64_t width, float eps);
 void silu_mul_plain(const float *x, float *out, int64_t rows, int64_t width);
 void silu_mul_avx2(const float *x, float *out, int64_t rows, int64_t width);
+void rms_norm_grad_plain(const float *x, const float *w, const float *grad, float *out, int64_t rows, int64_t width, float eps);
+void rms_norm_grad_avx2(const float *x, const float *w, const float *grad, float *out, int64_t rows, int64_t width, float eps);
+void silu_mul_grad_plain(const float *x, const float *grad, float *out, int64_t rows, int64_t width);
+void silu_mul_grad_avx2(const float *x, const float *grad, float *out, int64_t rows, int64_t width);
+void heads_plain(float *x, const float *cos, const float *sin, float *q, float *k, float *v, int64_t from, int64_t to, int64_t cols, int64_t heads, int64_t kv, int64_t d, int back);
+void heads_avx2(float *x, const float *cos, const float *sin, float *q, float *k, float *v, int64_t from, int64_t to, int64_t cols, int64_t heads, int64_t kv, int64_t d, int back);
 void choose_plain(const float *logits, int width, float inverse_temperature, const double *uniform, float *weights, int32_t *id, float *logprob);
 void choose_avx2(const float *logits, int width, float inverse_temperature, const double *uniform, float *weights, int32_t *id, float *logprob);
 
@@ -44,6 +50,18 @@ void recpie_rms_norm(const float *x, const float *w, float *out, int64_t rows, i
 
 void recpie_silu_mul(const float *x, float *out, int64_t rows, int64_t width) {
   CHOICE(silu_mul, x, out, rows, width);
+}
+
+void recpie_rms_norm_grad(const float *x, const float *w, const float *grad, float *out, int64_t rows, int64_t width, float eps) {
+  CHOICE(rms_norm_grad, x, w, grad, out, rows, width, eps);
+}
+
+void recpie_silu_mul_grad(const float *x, const float *grad, float *out, int64_t rows, int64_t width) {
+  CHOICE(silu_mul_grad, x, grad, out, rows, width);
+}
+
+void recpie_heads(float *x, const float *cos, const float *sin, float *q, float *k, float *v, int64_t from, int64_t to, int64_t cols, int64_t heads, int64_t kv, int64_t d, int back) {
+  CHOICE(heads, x, cos, sin, q, k, v, from, to, cols, heads, kv, d, back);
 }
 
 void recpie_choose(const float *logits, int width, float inverse_temperature, const double *uniform, float *weights, int32_t *id, float *logprob) {

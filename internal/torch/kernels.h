@@ -2,6 +2,10 @@
 #define RECPIE_KERNELS_H
 #include <stdint.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 // Positions of a page. Keys are held [head size, page], so that the scores of a page's positions are one vector.
 #define RECPIE_PAGE 8
 
@@ -20,5 +24,12 @@ void recpie_paged_attend(const recpie_paged_kv *kv, int layer, const float *q, i
                          const int64_t *at, const int32_t *lengths, int queries, float *scores);
 void recpie_rms_norm(const float *x, const float *w, float *out, int64_t rows, int64_t width, float eps);
 void recpie_silu_mul(const float *x, float *out, int64_t rows, int64_t width);
+void recpie_rms_norm_grad(const float *x, const float *w, const float *grad, float *out, int64_t rows, int64_t width, float eps);
+void recpie_silu_mul_grad(const float *x, const float *grad, float *out, int64_t rows, int64_t width);
+void recpie_heads(float *x, const float *cos, const float *sin, float *q, float *k, float *v, int64_t from, int64_t to, int64_t cols, int64_t heads, int64_t kv, int64_t d, int back);
 void recpie_choose(const float *logits, int width, float inverse_temperature, const double *uniform, float *weights, int32_t *id, float *logprob);
+
+#ifdef __cplusplus
+}
+#endif
 #endif

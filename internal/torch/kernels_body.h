@@ -229,6 +229,73 @@ void KERNEL(silu_mul)(const float *x, float *out, int64_t rows, int64_t width) {
   }
 }
 
+// recpie_rms_norm_grad is the gradient of recpie_rms_norm by x: with n = 1/sqrt(mean(x²)+eps) and h = grad·w, n·h − x·n³·mean(h·x).
+void KERNEL(rms_norm_grad)(const float *x, const float *w, const float *grad, float *out, int64_t rows, int64_t width, float eps) {
+  for (int64_t r = 0; r < rows; r++, x += width, grad += width, out += width) {
+    float sum = 0, dot = 0;
+    for (int64_t j = 0; j < width; j++) sum += x[j] * x[j], dot += grad[j] * w[j] * x[j];
+    const float inv = 1.0f / sqrtf(sum / (float)width + eps), back = inv * inv * inv * dot / (float)width;
+    for (int64_t j = 0; j < width; j++) out[j] = grad[j] * w[j] * inv - x[j] * back;
+  }
+}
+
+// recpie_silu_mul_grad is the gradient of recpie_silu_mul by a and b: with s = 1/(1+exp(−a)), grad·b·s·(1+a·(1−s)) and grad·a·s.
+void KERNEL(silu_mul_grad)(const float *x, const float *grad, float *out, int64_t rows, int64_t width) {
+  for (int64_t r = 0; r < rows; r++, x += 2 * width, grad += width, out += 2 * width) {
+    int64_t j = 0;
+    for (; j + 8 <= width; j += 8) {
+      const v8 a = load8(x + j), b = load8(x + width + j), g = load8(grad + j), s = 1.0f / (1.0f + fast_exp8(-a));
+      store8(out + j, g * b * s * (1.0f + a * (1.0f - s)));
+      store8(out + width + j, g * a * s);
+    }
+    for (; j < width; j++) {
+      const float a = x[j], s = 1.0f / (1.0f + fast_exp(-a));
+      out[j] = grad[j] * x[width + j] * s * (1.0f + a * (1.0f - s));
+      out[width + j] = grad[j] * a * s;
+    }
+  }
+}
+
+// turn copies a head's vector, turned by the angles: element i of the first half with element i of the second.
+INLINE void turn(float *to, const float *from, const float *cos, const float *sin, float sign, int64_t d) {
+  if (!cos) {
+    memcpy(to, from, d * sizeof(float));
+    return;
+  }
+  const int64_t half = d / 2;
+  for (int64_t j = 0; j < half; j++) {
+    const float a = from[j], b = from[half + j], c = cos[j], s = sign * sin[j];
+    to[j] = a * c - b * s;
+    to[half + j] = b * c + a * s;
+  }
+}
+
+// recpie_heads moves the positions from … to of x [rows·cols, (heads+2·kv)·d] to q [rows, heads, cols, d], k and v [rows, kv, cols, d], q and k
+// turned by cos and sin [rows·cols, d/2] unless those are NULL; or everything back, turned back, which is the gradient.
+void KERNEL(heads)(float *x, const float *cos, const float *sin, float *q, float *k, float *v, int64_t from, int64_t to, int64_t cols, int64_t heads, int64_t kv, int64_t d, int back) {
+  for (int64_t p = from; p < to; p++) {
+    const int64_t row = p / cols, col = p % cols;
+    const float *c = cos ? cos + p * (d / 2) : NULL, *s = sin ? sin + p * (d / 2) : NULL;
+    float *flat = x + p * (heads + 2 * kv) * d;
+    for (int64_t h = 0; h < heads + 2 * kv; h++, flat += d) {
+      float *apart;
+      if (h < heads) {
+        apart = q + ((row * heads + h) * cols + col) * d;
+      } else if (h < heads + kv) {
+        apart = k + ((row * kv + h - heads) * cols + col) * d;
+      } else {
+        apart = v + ((row * kv + h - heads - kv) * cols + col) * d;
+      }
+      const int still = h >= heads + kv;
+      if (back) {
+        turn(flat, apart, still ? NULL : c, s, -1.0f, d);
+      } else {
+        turn(apart, flat, still ? NULL : c, s, 1.0f, d);
+      }
+    }
+  }
+}
+
 // recpie_choose draws an index from softmax(logits·inverse_temperature) by a number in [0, 1), or takes the likeliest when uniform is NULL, and
 // returns its log probability at temperature 1. weights is scratch of the same width.
 void KERNEL(choose)(const float *logits, int width, float inverse_temperature, const double *uniform, float *weights, int32_t *id, float *logprob) {

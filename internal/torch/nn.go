@@ -1,6 +1,7 @@
 package torch
 
 import (
+	"fmt"
 	"unsafe"
 
 	lib "github.com/sugarme/gotch/libtch"
@@ -9,6 +10,7 @@ import (
 /*
 #include "shim.h"
 #include "kernels.h"
+#include "fused.h"
 */
 import "C"
 
@@ -20,6 +22,15 @@ func (s *Scope) Bmm(a, b *Tensor) *Tensor { return s.binary("bmm", lib.AtgBmm, a
 
 // Linear returns x·wᵀ + b for x [..., in], w [out, in] and b [out] or nil.
 func (s *Scope) Linear(x, w, b *Tensor) *Tensor {
+	const op = "linear"
+	if !s.ready(op, x, w) {
+		return nil
+	}
+	if s.dev == CPU && x.DType() == Float32 && w.DType() == Float32 && w.NumElements() > 0 && w.Dim(-1) == x.Dim(-1) && x.NumElements()*w.NumElements() >= w.Dim(-1)<<22 {
+		return s.shim(op, func(err **C.char) unsafe.Pointer {
+			return C.recpie_linear_op(unsafe.Pointer(x.c), unsafe.Pointer(w.c), handle(b), err)
+		}, x, w)
+	}
 	if b == nil {
 		return s.run("linear", func(out *lib.Ctensor) { lib.AtgLinear(out, x.c, w.c, nil) }, x, w)
 	}
@@ -64,6 +75,10 @@ func (s *Scope) RMSNorm(x, w *Tensor, eps float64) (y *Tensor) {
 			C.recpie_rms_norm(f32(x.F32View()), f32(w.F32View()), f32(y.F32View()), C.int64_t(x.NumElements()/width), C.int64_t(width), C.float(eps))
 		}
 		return y
+	} else if s.followed(x) && s.plain(w) {
+		return s.shim(op, func(err **C.char) unsafe.Pointer {
+			return C.recpie_rms_norm_op(unsafe.Pointer(x.c), unsafe.Pointer(w.c), C.double(eps), err)
+		}, x, w)
 	}
 	s.Sub(func(s *Scope) {
 		z := s.To(x, Float32)
@@ -84,6 +99,84 @@ func (s *Scope) Rotate(x, cos, sin *Tensor) (y *Tensor) {
 	})
 	return y
 }
+
+// Heads takes queries, keys and values apart: x [rows, cols, (heads + 2·kv)·d] becomes q [rows, heads, cols, d], k and v [rows, kv, cols, d]. With cos and sin
+// [rows, cols, 1, d/2] q and k are turned as Rotate does; nil leaves them.
+func (s *Scope) Heads(x, cos, sin *Tensor, heads, kv int64) (q, k, v *Tensor) {
+	const op = "heads"
+	if !s.ready(op, x) {
+		return nil, nil, nil
+	}
+	shape := x.Shape()
+	if len(shape) != 3 || heads < 1 || kv < 1 || shape[2] == 0 || shape[2]%(heads+2*kv) != 0 || (cos == nil) != (sin == nil) {
+		s.failOp(op, fmt.Sprintf("needs three dimensions, the last one of %d+2·%d heads, and cosines with sines", heads, kv), x)
+		return nil, nil, nil
+	}
+	d := shape[2] / (heads + 2*kv)
+	if half := shape[0] * shape[1] * d / 2; cos != nil && (d%2 != 0 || cos.NumElements() != half || sin.NumElements() != half) {
+		s.failOp(op, "needs an angle per position and pair of a head", x, cos, sin)
+		return nil, nil, nil
+	}
+	if s.fused(x) && (cos == nil || s.fused(cos, sin)) || s.followed(x) && (cos == nil || s.plain(cos) && s.plain(sin)) {
+		return s.fusedHeads(x, cos, sin, heads, kv)
+	}
+	y := s.Reshape(x, shape[0], shape[1], heads+2*kv, d)
+	qk := s.Narrow(y, 2, 0, heads+kv)
+	if cos != nil {
+		qk = s.Rotate(qk, cos, sin)
+	}
+	apart := func(t *Tensor, from, n int64) *Tensor { return s.Transpose(s.Narrow(t, 2, from, n), 1, 2) }
+	return apart(qk, 0, heads), apart(qk, heads, kv), apart(y, heads+kv, kv)
+}
+
+func (s *Scope) fusedHeads(x, cos, sin *Tensor, heads, kv int64) (q, k, v *Tensor) {
+	out := new([3]unsafe.Pointer)
+	var msg *C.char
+	if C.recpie_heads_op(handle(x), handle(cos), handle(sin), C.int64_t(heads), C.int64_t(kv), &out[0], &msg) == 0 {
+		s.failOp("heads", message(unsafe.Pointer(msg)), x)
+		return nil, nil, nil
+	}
+	return s.own(lib.Ctensor(out[0])), s.own(lib.Ctensor(out[1])), s.own(lib.Ctensor(out[2]))
+}
+
+// LoRALinear is Linear(x, w, b) with scale·(x·aᵢᵀ)·uᵢᵀ added to the outputs from[i] … from[i]+n[i] (Hu et al. 2021): a [parts·rank, in] and u [Σn, rank] hold the
+// parts below one another. w and b are taken as fixed. b may be nil.
+func (s *Scope) LoRALinear(x, w, b, a, u *Tensor, scale float64, from, n []int64) *Tensor {
+	const op = "lora_linear"
+	if !s.ready(op, x, w, a, u) {
+		return nil
+	}
+	rows, parts := int64(0), int64(len(n))
+	ok := parts > 0 && len(from) == len(n) && x.DType() == w.DType() && x.DType() == a.DType() && x.DType() == u.DType()
+	for i := range n {
+		ok = ok && n[i] > 0 && from[i] >= 0 && from[i]+n[i] <= w.Dim(0)
+		rows += n[i]
+	}
+	if !ok || w.Dim(1) != x.Dim(-1) || a.Dim(1) != x.Dim(-1) || u.Dim(0) != rows || a.Dim(0) != parts*u.Dim(1) {
+		s.failOp(op, "the parts do not fit the layer", x, w, a, u)
+		return nil
+	}
+	return s.shim(op, func(err **C.char) unsafe.Pointer {
+		return C.recpie_lora_linear_op(unsafe.Pointer(x.c), unsafe.Pointer(w.c), handle(b), unsafe.Pointer(a.c), unsafe.Pointer(u.c), C.double(scale),
+			(*C.int64_t)(&from[0]), (*C.int64_t)(&n[0]), C.int(parts), err)
+	}, x, w, a, u)
+}
+
+// handle is t for C, NULL where it is absent.
+func handle(t *Tensor) unsafe.Pointer {
+	if t == nil {
+		return nil
+	}
+	return unsafe.Pointer(t.c)
+}
+
+// followed reports that autograd is on and x is one that the operations of fused.cpp take.
+func (s *Scope) followed(x *Tensor) bool {
+	return s.grad && s.dev == CPU && x.ok() && x.DType() == Float32 && lib.AtIsContiguous(x.c) && x.NumElements() > 0
+}
+
+// plain reports that a further operand may go with it: those get no gradient there.
+func (s *Scope) plain(t *Tensor) bool { return s.followed(t) && !t.RequiresGrad() }
 
 // Softmax returns exp(t)/Σexp(t) along one dimension.
 func (s *Scope) Softmax(t *Tensor, dim int64) *Tensor {

@@ -11,6 +11,7 @@ import (
 /*
 #cgo LDFLAGS: -lm
 #include "kernels.h"
+#include "fused.h"
 */
 import "C"
 
@@ -175,6 +176,9 @@ func (s *Scope) SiluMul(x *Tensor) (y *Tensor) {
 			C.recpie_silu_mul(f32(x.F32View()), f32(y.F32View()), C.int64_t(x.NumElements()/(2*n)), C.int64_t(n))
 		}
 		return y
+	}
+	if s.followed(x) {
+		return s.shim(op, func(err **C.char) unsafe.Pointer { return C.recpie_silu_mul_op(unsafe.Pointer(x.c), err) }, x)
 	}
 	s.Sub(func(s *Scope) { y = s.Lift(s.Mul(s.Silu(s.Narrow(x, -1, 0, n)), s.Narrow(x, -1, n, n))) })
 	return y
