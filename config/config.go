@@ -34,7 +34,8 @@ type Data struct {
 
 // LM describes the embedded language model. Dir, when set, is a Hugging Face folder that replaces the warmed-up one.
 type LM struct {
-	Dir           string  `key:"dir" doc:"Hugging Face folder of a model to serve; empty warms up a small GPT-2 on the training records"`
+	Dir           string  `key:"dir" doc:"Hugging Face folder of a model to serve; empty warms up a small model on the training records"`
+	Family        string  `key:"family" doc:"architecture of the warmed-up model: gpt2, or qwen2, on which vLLM serves adapters too"`
 	Layers        int     `key:"layers" doc:"transformer blocks of the warmed-up model"`
 	Hidden        int     `key:"hidden" doc:"width of the warmed-up model"`
 	Heads         int     `key:"heads" doc:"attention heads of the warmed-up model"`
@@ -165,7 +166,7 @@ func Default() Config {
 	return Config{
 		Preset: "embedded", Run: "runs/run", Seed: 1, Explanations: "on",
 		Data:      Data{Path: "ml-100k", SamplePairs: 2500, MinRecords: 5},
-		LM:        LM{Layers: 3, Hidden: 192, Heads: 6, Vocabulary: 2048, Context: 512, WarmupSteps: 200, WarmupBatch: 16, WarmupRate: 1.5e-3, WarmupSamples: 4000, Device: "cpu", DType: "float32", KVMemory: 1024},
+		LM:        LM{Family: "gpt2", Layers: 3, Hidden: 192, Heads: 6, Vocabulary: 2048, Context: 512, WarmupSteps: 200, WarmupBatch: 16, WarmupRate: 1.5e-3, WarmupSamples: 4000, Device: "cpu", DType: "float32", KVMemory: 1024},
 		Inference: Inference{Model: "recpie-embedded", Concurrency: 256, MaxTokens: 48, SoftPrompts: true, Timeout: 2 * time.Minute, CacheSize: 4096},
 		Training:  Training{Rank: 16},
 		Prompts:   Prompts{History: 4, Terms: 8, TokenBudget: 384, Taste: true, Opinions: true},

@@ -22,6 +22,7 @@ import (
 
 // WarmupSettings describe the embedded language model and its supervised warm-up.
 type WarmupSettings struct {
+	Family                string `json:",omitempty"` // lm.TypeGPT2, the default, or lm.TypeQwen2
 	Layers, Hidden, Heads int
 	Vocabulary            int // of the byte-level BPE trained on the corpus
 	Context               int // positions
@@ -40,7 +41,7 @@ const softShare = 0.5
 // warmupDraws is how many targets are drawn for each prompt of the corpus.
 const warmupDraws = 2
 
-// Warmup returns the folder of a small GPT-2, in the Hugging Face layout, that writes explanations in the paper's format: trained
+// Warmup returns the folder of a small model, in the Hugging Face layout, that writes explanations in the paper's format: trained
 // from nothing on sentences built from training records (the best three and worst three reasons per pair, drawn with variety),
 // reproducible by seed. The folder's name holds the digest of data view, prompts and settings; one that is there is used again.
 //
@@ -63,8 +64,7 @@ func (w *Workspace) Warmup(ctx context.Context, s WarmupSettings, progress func(
 	if err := w.Limit(s.TokenBudget, counter{tok}); err != nil {
 		return "", err
 	}
-	model, err := lm.NewModel(lm.Config{ModelType: lm.TypeGPT2, VocabSize: tok.VocabSize(), MaxPositions: s.Context, HiddenSize: s.Hidden,
-		NumLayers: s.Layers, NumHeads: s.Heads, NormEps: 1e-5, InitializerRange: 0.02}, s.Seed)
+	model, err := lm.NewModel(s.architecture(tok.VocabSize()), s.Seed)
 	if err != nil {
 		return "", err
 	}
@@ -86,6 +86,15 @@ func (w *Workspace) Warmup(ctx context.Context, s WarmupSettings, progress func(
 		return "", fault.New(fault.Fatal, "warm-up", err)
 	}
 	return dir, bundle.SaveDir(dir)
+}
+
+// architecture is the model to be warmed up. Qwen2's has what the circuit of copying needs: biases of queries and keys, and planes that turn slowly.
+func (s WarmupSettings) architecture(vocabulary int) lm.Config {
+	c := lm.Config{ModelType: lm.TypeGPT2, VocabSize: vocabulary, MaxPositions: s.Context, HiddenSize: s.Hidden, NumLayers: s.Layers, NumHeads: s.Heads, NormEps: 1e-5, InitializerRange: 0.02}
+	if s.Family == lm.TypeQwen2 {
+		c.ModelType, c.QKVBias, c.TiedEmbeddings, c.RoPE.Theta, c.NormEps = lm.TypeQwen2, true, true, 1e6, 1e-6
+	}
+	return c
 }
 
 // WarmupDir is the folder that Warmup makes or finds. It must be asked before the prompts are held to a budget.

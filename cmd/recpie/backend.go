@@ -284,7 +284,12 @@ func languageModel(ctx context.Context, c *config.Config, w *orchestrator.Worksp
 
 func warmupSettings(c *config.Config) (orchestrator.WarmupSettings, error) {
 	cache, err := cacheDir()
+	family := c.LM.Family
+	if family == lm.TypeGPT2 {
+		family = "" // the default
+	}
 	return orchestrator.WarmupSettings{
+		Family: family,
 		Layers: c.LM.Layers, Hidden: c.LM.Hidden, Heads: c.LM.Heads, Vocabulary: c.LM.Vocabulary, Context: c.LM.Context, Steps: c.LM.WarmupSteps,
 		Batch: c.LM.WarmupBatch, Rate: c.LM.WarmupRate, Samples: c.LM.WarmupSamples, TokenBudget: c.Prompts.TokenBudget, Seed: c.Seed, CacheDir: filepath.Join(cache, "lm"),
 	}, err

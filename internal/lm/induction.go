@@ -19,9 +19,13 @@ const (
 // and until then writes fluent sentences about reasons that are not in its prompt.
 //
 // The width is divided by heads of size h: positions as waves in the first h dimensions, tokens in the next 3h, the noted token in the
-// next h. Models with fewer than two layers, or fewer than five heads, are left as they are; false says so.
+// next h. Models with fewer than two layers or five heads, and those of Llama's family without biases of queries and keys, are left as they are;
+// false says so.
 func (m *Model) InitInduction(seed int64) bool {
 	cfg := m.Cfg
+	if !cfg.gpt() {
+		return m.initRotaryInduction(seed)
+	}
 	d, h := cfg.HiddenSize, cfg.HeadDim
 	if cfg.NumLayers < 2 || cfg.NumHeads < 5 {
 		return false

@@ -9,8 +9,17 @@ import (
 // A fresh model with the circuit continues a repetition: after "… a b … a" it finds b likelier than all but one or two of 512 tokens, most
 // of the time. (Before training the likeliest is a itself: embedding and unembedding are one matrix.)
 func TestFreshModelCopies(t *testing.T) {
-	m, err := NewModel(Config{ModelType: TypeGPT2, VocabSize: 512, MaxPositions: 256, HiddenSize: 192, NumLayers: 3, NumHeads: 6,
-		NormEps: 1e-5, InitializerRange: 0.02}, 1)
+	for name, cfg := range map[string]Config{
+		"gpt2":  {ModelType: TypeGPT2},
+		"qwen2": {ModelType: TypeQwen2, QKVBias: true, TiedEmbeddings: true, RoPE: RoPE{Theta: 1e6}},
+	} {
+		t.Run(name, func(t *testing.T) { freshModelCopies(t, cfg) })
+	}
+}
+
+func freshModelCopies(t *testing.T, cfg Config) {
+	cfg.VocabSize, cfg.MaxPositions, cfg.HiddenSize, cfg.NumLayers, cfg.NumHeads, cfg.InitializerRange = 512, 256, 192, 3, 6, 0.02
+	m, err := NewModel(cfg, 1)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -148,7 +148,8 @@ func (w *warmup) run(ctx context.Context) error {
 
 // decay spares gains, biases and the embeddings, whose rare rows it would wear away.
 func (w *warmup) decay(name string) float64 {
-	if strings.HasPrefix(name, "h.") && strings.HasSuffix(name, ".weight") && !strings.Contains(name, ".ln_") {
+	inBlock := strings.HasPrefix(name, "h.") || strings.HasPrefix(name, "layers.")
+	if inBlock && strings.HasSuffix(name, ".weight") && !strings.Contains(name, ".ln_") && !strings.Contains(name, "layernorm") {
 		return w.o.WeightDecay
 	}
 	return 0
