@@ -23,6 +23,7 @@ func (a *app) loop(ctx context.Context, c *config.Config, dir *orchestrator.RunD
 		return nil, err
 	}
 	defer b.close()
+	defer watch(b.fleet.Pool.Stats, show)()
 	enc, err := openEncoder(c)
 	if err != nil {
 		return nil, err

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # A real vLLM server on the CPU, with small random models that the tests write themselves, and our clients against it: a Llama with
-# run-time LoRA, a GPT-2 that the embedded server holds as well, to compare the two, and a batch whose server is killed.
+# run-time LoRA, a GPT-2 that the embedded server holds as well, to compare the two, a whole run of recpie train with vLLM for sentences and
+# our server for training, and a batch whose server is killed.
 # Installs 5.2 GB into the cache once (4 minutes with a fast network); after that a run takes 4 to 6 minutes and 4 GB of memory.
 #
-#   scripts/peers/vllm.sh [llama|gpt2|train|batch|scale]...     (the first four when none is named)
+#   scripts/peers/vllm.sh [llama|gpt2|train|loop|batch|scale]...     (all but scale when none is named)
 #   scripts/peers/vllm.sh serve MODEL PORT ARGUMENTS...   (the tests start servers of their own with it)
 #
 # scale: 20,000 rows with two kills of the server, 50 adapter versions under traffic, and what of the prompts two servers' prefix
@@ -94,10 +95,12 @@ tests() {
   url=
 }
 
-# adapters MODEL SLOTS: a server of adapters. The projections are listed and the slots are many because of two faults of this CPU build: with the
+# adapters MODEL SLOTS [ARGUMENT]...: a server of adapters. The projections are listed and the slots are many because of two faults of this CPU build: with the
 # token embedding among the targets, soft rows beside an adapter kill the engine; with all slots used, base rows get the last adapter.
 adapters() {
-  serve "$1" --max-model-len 512 --enable-lora --max-loras "$2" --max-cpu-loras "$2" --max-lora-rank 16 \
+  local model=$1 slots=$2
+  shift 2
+  serve "$model" --max-model-len 512 --enable-lora --max-loras "$slots" --max-cpu-loras "$slots" --max-lora-rank 16 "$@" \
     --lora-target-modules q_proj k_proj v_proj o_proj qkv_proj gate_proj up_proj down_proj gate_up_proj
 }
 
@@ -107,7 +110,7 @@ nice scripts/with-env go build -o "$work/recpie" ./cmd/recpie
 export RECPIE_PEERS_BIN=$work/recpie
 cd internal/peers # where go test would run it
 RECPIE_PEERS_OUT=$work/models "$repo/scripts/with-env" "$work/peers.test" -test.run '^TestWriteModels$'
-[ $# -gt 0 ] || set -- llama gpt2 train batch
+[ $# -gt 0 ] || set -- llama gpt2 train loop batch
 for family; do
   case $family in
   llama)
@@ -124,6 +127,12 @@ for family; do
       tests "Train$one"
     done
     ;;
+  loop)
+    cp -r "$("$work/recpie" lm warmup --set lm.family=qwen2)" "$work/models/warm"
+    # Room for all prompts in flight at once: on a CPU this vLLM dies of a request with a seed whose prompt it takes in pieces.
+    adapters warm 8 --max-num-batched-tokens 32768
+    tests Loop 10m
+    ;;
   batch) tests Batch ;;
   scale)
     RECPIE_VLLM_ROWS=20000 RECPIE_VLLM_KILLS=2 tests Batch 40m
@@ -131,6 +140,6 @@ for family; do
     adapters llama 128
     RECPIE_VLLM_SWITCHES=50 tests LlamaSwitch 20m
     ;;
-  *) die "nothing is called $family here: llama, gpt2, train, batch or scale" ;;
+  *) die "nothing is called $family here: llama, gpt2, train, loop, batch or scale" ;;
   esac
 done

@@ -1,0 +1,165 @@
+//go:build peers
+
+package peers
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// The whole loop on real data: a vLLM writes the sentences and serves each version of the adapter, our server trains it. The run is
+// killed in the middle of a round and continued by the same command. Sampler and trainer must agree in every step, which they do only if vLLM
+// samples from the version that was published last and from the soft prompts that the trainer sees.
+func TestVLLMLoop(t *testing.T) {
+	url, model := need(t, "RECPIE_VLLM_URL"), filepath.Join(need(t, "RECPIE_VLLM_MODELS"), "warm")
+	l := &loopRun{t: t, dir: t.TempDir(), bin: need(t, "RECPIE_PEERS_BIN")}
+	trainer := l.serveTraining(model)
+	const steps = 4
+	config := fmt.Sprintf(`run: %s
+data: {path: ml-100k, sample_pairs: 300, max_records: 60}
+inference:
+  model: warm
+  endpoints: [{url: %s}]
+  concurrency: 64
+training: {url: %s, rank: 8}
+policy: {rounds: 2, steps: %d, pairs: 8, group: 4, validation: 64, learning_rate: 1e-3}
+recommender: {seeds: 1, epochs: 6}
+`, l.path("run"), url, trainer, steps)
+	if err := os.WriteFile(l.path("recpie.yaml"), []byte(config), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	l.train("step 6:") // the second round's second
+	l.train("")
+
+	text, err := os.ReadFile(l.path("run", "metrics.jsonl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	versions, worst, moved := map[string]bool{}, 0.0, 0.0
+	for line := range bytes.Lines(text) {
+		var m struct {
+			Key     string
+			Version string
+			Gap     *float64 `json:"sampler_gap"`
+			KL      struct{ K3 float64 }
+		}
+		if err := json.Unmarshal(line, &m); err != nil {
+			t.Fatalf("metrics.jsonl: %v", err)
+		}
+		if !strings.HasPrefix(m.Key, "step/") {
+			continue
+		}
+		if m.Gap == nil || m.Version == "" {
+			t.Fatalf("a step without gap or version: %s", line)
+		}
+		versions[m.Version], worst, moved = true, max(worst, *m.Gap), max(moved, m.KL.K3)
+	}
+	t.Logf("%d steps of as many versions, sampler and trainer at most %.2g nats a token apart, %.3g nats from the base model", len(versions), worst, moved)
+	if len(versions) != 2*steps {
+		t.Errorf("%d steps, want %d: %v", len(versions), 2*steps, versions)
+	}
+	if worst > 0.02 || worst == 0 {
+		t.Errorf("sampler and trainer are %g nats a token apart, at most .02 is allowed", worst)
+	}
+	if moved < 1e-4 { // else a stale version would go unnoticed
+		t.Errorf("the policy stayed at the base model (%g nats)", moved)
+	}
+	var report struct {
+		Test struct{ Rounds []struct{ RMSE float64 } }
+	}
+	if text, err = os.ReadFile(l.path("run", "report.json")); err == nil {
+		err = json.Unmarshal(text, &report)
+	}
+	if err != nil || len(report.Test.Rounds) != 2 || report.Test.Rounds[1].RMSE <= 0 {
+		t.Errorf("report.json: %v, %+v", err, report)
+	}
+	if s, err := os.Stat(l.path("run", "report.html")); err != nil || s.Size() < 10000 {
+		t.Errorf("report.html: %v", err)
+	}
+	out, err := exec.CommandContext(t.Context(), l.bin, "adapters", "list", "--run", l.path("run"), "-o", "json").Output()
+	var listed []struct{ Active bool }
+	if err == nil {
+		err = json.Unmarshal(out, &listed)
+	}
+	if err != nil || len(listed) < 2*steps {
+		t.Errorf("recpie adapters list: %v, %d versions", err, len(listed))
+	}
+}
+
+// loopRun is one "recpie train".
+type loopRun struct {
+	t        testing.TB
+	dir, bin string
+}
+
+func (l *loopRun) path(parts ...string) string {
+	return filepath.Join(append([]string{l.dir}, parts...)...)
+}
+
+// serveTraining starts our server over the model until the test ends and returns its address.
+func (l *loopRun) serveTraining(model string) string {
+	l.t.Helper()
+	cmd := exec.Command(l.bin, "lm", "serve", "--model", model, "--listen", "127.0.0.1:0", "--adapter-root", "off", "--state", l.path("state"))
+	errs, err := cmd.StderrPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	l.t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	lines := bufio.NewScanner(errs)
+	for lines.Scan() {
+		if _, after, ok := strings.Cut(lines.Text(), " on http://"); ok {
+			go func() {
+				for lines.Scan() {
+				}
+			}()
+			return "http://" + strings.Fields(after)[0]
+		}
+	}
+	l.t.Fatal("the training server ended before it served")
+	return ""
+}
+
+// train runs the loop, and kills it when its output says the word.
+func (l *loopRun) train(killAt string) {
+	l.t.Helper()
+	began := time.Now()
+	cmd := exec.CommandContext(l.t.Context(), l.bin, "train", "-c", l.path("recpie.yaml"))
+	errs, err := cmd.StderrPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	var text bytes.Buffer
+	killed := false
+	var read sync.WaitGroup
+	read.Go(func() {
+		lines := bufio.NewScanner(errs)
+		for lines.Scan() {
+			fmt.Fprintln(&text, lines.Text())
+			if killAt != "" && strings.Contains(lines.Text(), killAt) {
+				killed = true
+				_ = cmd.Process.Kill()
+			}
+		}
+	})
+	read.Wait()
+	err = cmd.Wait()
+	if killed != (killAt != "") || !killed && err != nil {
+		l.t.Fatalf("recpie train (to be killed at %q): %v\n%s", killAt, err, text.Bytes())
+	}
+	l.t.Logf("%.0f s until %q", time.Since(began).Seconds(), killAt)
+}
