@@ -71,7 +71,7 @@ bench: setup ## benchmarks beside their peers (bench/)
 
 lint: setup ## gofmt, go vet, staticcheck
 	@out=$$(gofmt -l $(GOFILES)); [ -z "$$out" ] || { echo "gofmt: $$out"; exit 1; }
-	@$(ENV) go vet ./... && $(ENV) go vet -tags peers ./internal/peers ./internal/lm
+	@$(ENV) go vet ./... && $(ENV) go vet -tags peers ./internal/peers ./internal/lm ./internal/tokenizer
 	@$(ENV) go tool staticcheck ./...
 
 clean: ## remove what was built in the clone
