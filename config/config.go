@@ -85,6 +85,8 @@ type Training struct {
 	Model  string `key:"model" doc:"base model name at the training server; empty takes inference.model"`
 	Frozen bool   `key:"frozen" doc:"keep the language model as it is: no policy steps"`
 	Rank   int    `key:"rank" doc:"LoRA rank"`
+
+	Adapter bool `key:"adapter" doc:"train a LoRA adapter; false trains the soft prompts alone, for models on which the inference servers serve no adapters, as vLLM on GPT-2"`
 }
 
 // Publish says where adapter versions are written and where the inference servers see them.
@@ -168,7 +170,7 @@ func Default() Config {
 		Data:      Data{Path: "ml-100k", SamplePairs: 2500, MinRecords: 5},
 		LM:        LM{Family: "gpt2", Layers: 3, Hidden: 192, Heads: 6, Vocabulary: 2048, Context: 512, WarmupSteps: 200, WarmupBatch: 16, WarmupRate: 1.5e-3, WarmupSamples: 4000, Device: "cpu", DType: "float32", KVMemory: 1024},
 		Inference: Inference{Model: "recpie-embedded", Concurrency: 256, MaxTokens: 48, SoftPrompts: true, Timeout: 2 * time.Minute, CacheSize: 4096},
-		Training:  Training{Rank: 16},
+		Training:  Training{Rank: 16, Adapter: true},
 		Prompts:   Prompts{History: 4, Terms: 8, TokenBudget: 384, Taste: true, Opinions: true},
 		Policy: Policy{Rounds: 2, Steps: 12, Pairs: 8, Group: 4, Credit: "crossed", Epochs: 1, Minibatch: 32, LearningRate: 1e-4, ProjectionRate: 1e-3,
 			Clip: 0.2, KL: 0.05, KLTarget: 3, FormatPenalty: 0.5, Temperature: 1, Validation: 256,

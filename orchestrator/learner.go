@@ -46,6 +46,7 @@ type PolicySettings struct {
 	Rounds, Steps, Pairs int
 	Seed                 int64
 	Soft                 bool // send soft prompts
+	SoftOnly             bool // train them alone: the adapter stays at nothing, and no server has to serve one
 	PPO                  policy.Settings
 }
 
@@ -62,9 +63,11 @@ type Learner struct {
 	Versions *adapters.Store
 	Publish  *adapters.Publisher
 	Lineage  adapters.Lineage // run and split
+	Base     string           // served name of the base model, which writes when soft prompts alone are trained
 	Metrics  *Metrics
 
 	info      ModelInfo
+	without   string // why soft prompts are left out
 	trainer   Trainer
 	optimizer *policy.Optimizer
 	proj      *policy.Projection
@@ -112,7 +115,7 @@ func (l *Learner) Begin(ctx context.Context) error {
 	if l.soft, err = l.version.SoftPrompt(); err != nil {
 		return err
 	}
-	if err := l.Publish.Publish(ctx, l.version); err != nil {
+	if err := l.publish(ctx); err != nil {
 		return err
 	}
 	// a crash between checkpoint and metrics leaves the line to be written now
@@ -170,9 +173,9 @@ func (l *Learner) prepare() error {
 		if l.proj, err = policy.NewProjection(1, l.info.Hidden, l.dim, l.info.Norm, uint64(l.Set.Seed)); err != nil {
 			return err
 		}
-		if !l.info.PromptEmbeds {
-			set.Projection.LR = 0 // sent, but not trained: the training server returns no gradients of soft rows
-		}
+	}
+	if l.Set.SoftOnly {
+		set.Adapter.LR = 0
 	}
 	critic, err := policy.NewCritic(len(criticFeatures(l.Rollouts.Work.Train.Net, 0, 0)), 1)
 	if err != nil {
@@ -188,7 +191,7 @@ func (l *Learner) prepare() error {
 }
 
 // Author returns the version that writes now.
-func (l *Learner) Author() Author { return authorOf(l.version, l.soft) }
+func (l *Learner) Author() Author { return l.authorOf(l.version, l.soft) }
 
 // AuthorAfter returns the version that a finished round ended with. After a resumed later round it may be out of service: all it was
 // to write is in the store.
@@ -206,7 +209,15 @@ func (l *Learner) AuthorAfter(round int) (Author, error) {
 		return Author{}, err
 	}
 	soft, err := v.SoftPrompt()
-	return authorOf(v, soft), err
+	return l.authorOf(v, soft), err
+}
+
+func (l *Learner) authorOf(v *adapters.Version, soft *adapters.SoftPrompt) Author {
+	a := authorOf(v, soft)
+	if l.Set.SoftOnly {
+		a.Model = l.Base
+	}
+	return a
 }
 
 func authorOf(v *adapters.Version, soft *adapters.SoftPrompt) Author {
@@ -276,7 +287,7 @@ func (l *Learner) keep(ctx context.Context, round, step int, m policy.Metrics) e
 		return err
 	}
 	failpoint.Hit("step-versioned")
-	if err := l.Publish.Publish(ctx, l.version); err != nil {
+	if err := l.publish(ctx); err != nil {
 		return err
 	}
 	failpoint.Hit("step-published")
@@ -287,6 +298,14 @@ func (l *Learner) keep(ctx context.Context, round, step int, m policy.Metrics) e
 	l.at = c
 	failpoint.Hit("step-kept")
 	return l.log(&c)
+}
+
+// publish puts the version into service. Soft prompts come with each request: they alone need nothing of a server.
+func (l *Learner) publish(ctx context.Context) error {
+	if l.Set.SoftOnly {
+		return nil
+	}
+	return l.Publish.Publish(ctx, l.version)
 }
 
 func (l *Learner) log(c *Checkpoint) error {

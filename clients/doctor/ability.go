@@ -86,8 +86,13 @@ func (c *chart) adapters(ctx context.Context, i Inference, l *link, p page, seen
 		what  = "run-time adapters"
 		slots = "adapter slots"
 
-		remedy = "start vLLM with --enable-lora and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True; GPT-2 has no LoRA there"
+		remedy = "start vLLM with --enable-lora and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True. For a model on which it serves no adapters, as GPT-2, set training.adapter: false, which trains " +
+			"the soft prompts alone, or serve a trained model merged (recpie lm merge) with training.frozen: true"
 	)
+	if i.Adapters && i.SoftOnly {
+		c.ok(what, "not needed: the soft prompts alone are trained (training.adapter: false)")
+		return
+	}
 	a, err := l.get(ctx, "/v1/load_lora_adapter")
 	switch {
 	case err != nil:

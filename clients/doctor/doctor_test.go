@@ -102,6 +102,7 @@ func TestFaults(t *testing.T) {
 		"any width":               {func(f *fake) { f.blind = true }, nil, "soft prompts", Miss, []string{"width 3"}},
 		"width":                   {nil, nil, "soft prompts", OK, []string{"hidden size 128"}},
 		"no route for adapters":   {func(f *fake) { f.noLoRA = true }, nil, "run-time adapters", Miss, []string{"--enable-lora", "404"}},
+		"soft prompts alone":      {func(f *fake) { f.noLoRA = true }, func(i *Inference) { i.SoftOnly = true }, "run-time adapters", OK, []string{"training.adapter: false"}},
 		"adapters not needed":     {func(f *fake) { f.noLoRA = true }, func(i *Inference) { i.Adapters = false }, "run-time adapters", OK, []string{"only training", "404"}},
 		"LoRA off":                {func(f *fake) { f.metrics = without(f.metrics, "lora_requests_info") }, nil, "run-time adapters", Miss, []string{"LoRA is off"}},
 		"slots":                   {nil, nil, "adapter slots", OK, []string{"4 in one batch, 0 loaded"}},

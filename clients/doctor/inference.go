@@ -16,6 +16,7 @@ type Inference struct {
 	PromptTokens int    // longest prompt
 	AnswerTokens int    // longest answer
 	SoftPrompts  bool   // user embeddings are sent as soft prompts
+	SoftOnly     bool   // of the policy, soft prompts alone are trained: no adapters are loaded
 	Adapters     bool   // the policy is trained: prompts are scored and adapters loaded while the server runs
 	Concurrency  int    // requests in flight, as the settings have it
 	Timeout      time.Duration

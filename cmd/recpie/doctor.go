@@ -76,7 +76,7 @@ func patients(c *config.Config, probe bool) []doctor.Server {
 	for _, e := range c.Inference.Endpoints {
 		all = append(all, doctor.Inference{
 			URL: e.URL, KeyEnv: e.KeyEnv, Model: c.Inference.Model, PromptTokens: c.Prompts.TokenBudget, AnswerTokens: c.Inference.MaxTokens,
-			SoftPrompts: c.Inference.SoftPrompts, Adapters: trained, Concurrency: c.Inference.Concurrency, Timeout: c.Inference.Timeout, Chat: e.Chat, Probe: probe,
+			SoftPrompts: c.Inference.SoftPrompts, Adapters: trained, SoftOnly: !c.Training.Adapter, Concurrency: c.Inference.Concurrency, Timeout: c.Inference.Timeout, Chat: e.Chat, Probe: probe,
 		})
 	}
 	if trained {

@@ -56,16 +56,19 @@ func learner(ctx context.Context, c *config.Config, dir *orchestrator.RunDir, w 
 	if err != nil {
 		return nil, err
 	}
-	publisher, err := b.publisher(ctx, c, root)
-	if err != nil {
-		return nil, err
+	var publisher *adapters.Publisher
+	if c.Training.Adapter {
+		if publisher, err = b.publisher(ctx, c, root); err != nil {
+			return nil, err
+		}
 	}
 	return &orchestrator.Learner{
 		Dir: dir, Versions: versions, Publish: publisher, Metrics: metrics,
-		Set: orchestrator.PolicySettings{Rounds: c.Policy.Rounds, Steps: c.Policy.Steps, Pairs: c.Policy.Pairs, Seed: c.Seed, Soft: c.Inference.SoftPrompts, PPO: ppo(c)},
+		Set: orchestrator.PolicySettings{Rounds: c.Policy.Rounds, Steps: c.Policy.Steps, Pairs: c.Policy.Pairs, Seed: c.Seed, Soft: c.Inference.SoftPrompts, SoftOnly: !c.Training.Adapter, PPO: ppo(c)},
 		Rollouts: &orchestrator.Rollouts{Work: w, Model: b.fleet, Scorer: b.fleet, Base: b.base, Embed: enc, Group: c.Policy.Group, Credit: c.Policy.Credit,
 			Temperature: c.Policy.Temperature, MaxTokens: c.Inference.MaxTokens, Concurrency: c.Inference.Concurrency},
-		Trainers: &orchestrator.TrainingServer{Session: b.session, Model: b.trainName, Rank: c.Training.Rank, Seed: c.Seed},
+		Trainers: &orchestrator.TrainingServer{Session: b.session, Model: b.trainName, Rank: c.Training.Rank, Seed: c.Seed, Frozen: !c.Training.Adapter},
+		Base:     b.base,
 		Lineage:  adapters.Lineage{Run: c.Run, Base: b.baseID, SplitDigest: w.Split.Digest},
 	}, nil
 }

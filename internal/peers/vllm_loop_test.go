@@ -20,26 +20,69 @@ import (
 // killed in the middle of a round and continued by the same command. Sampler and trainer must agree in every step, which they do only if vLLM
 // samples from the version that was published last and from the soft prompts that the trainer sees.
 func TestVLLMLoop(t *testing.T) {
-	url, model := need(t, "RECPIE_VLLM_URL"), filepath.Join(need(t, "RECPIE_VLLM_MODELS"), "warm")
-	l := &loopRun{t: t, dir: t.TempDir(), bin: need(t, "RECPIE_PEERS_BIN")}
-	trainer := l.serveTraining(model)
 	const steps = 4
+	l := newLoop(t, "warm", fmt.Sprintf("{rounds: 2, steps: %d, pairs: 8, group: 4, validation: 64, learning_rate: 1e-3}", steps))
+	l.train("step 6:") // the second round's second
+	l.train("")
+	l.check(2, steps)
+	out, err := exec.CommandContext(t.Context(), l.bin, "adapters", "list", "--run", l.path("run"), "-o", "json").Output()
+	var listed []struct{ Active bool }
+	if err == nil {
+		err = json.Unmarshal(out, &listed)
+	}
+	if err != nil || len(listed) < 2*steps {
+		t.Errorf("recpie adapters list: %v, %d versions", err, len(listed))
+	}
+}
+
+// vLLM serves no adapters on GPT-2. Doctor says so and names the way out, and the run trains the soft prompts alone.
+func TestVLLMSoftLoop(t *testing.T) {
+	const steps = 3
+	l := newLoop(t, "warm-gpt2", fmt.Sprintf("{rounds: 1, steps: %d, pairs: 8, group: 4, validation: 64, projection_rate: 0.02, max_rejected: 0.9}", steps))
+	doctor := func(args ...string) string {
+		out, _ := exec.CommandContext(t.Context(), l.bin, append([]string{"doctor", "-c", l.path("recpie.yaml")}, args...)...).CombinedOutput()
+		for line := range strings.Lines(string(out)) {
+			if strings.Contains(line, "run-time adapters") {
+				return strings.TrimSpace(line) + "\n" + string(out)
+			}
+		}
+		return string(out)
+	}
+	if out := doctor(); !strings.HasPrefix(out, "miss") || !strings.Contains(out, "training.adapter: false") {
+		t.Errorf("doctor on a GPT-2 that is to have adapters:\n%s", out)
+	}
+	if out := doctor("--set", "training.adapter=false"); !strings.HasPrefix(out, "ok") {
+		t.Errorf("doctor on a GPT-2 without adapters:\n%s", out)
+	}
+	l.more = []string{"--set", "training.adapter=false"}
+	l.train("")
+	l.check(1, steps)
+}
+
+// newLoop starts our training server over one of the models and writes the settings of a run with it and the script's vLLM.
+func newLoop(t *testing.T, model, policy string) *loopRun {
+	t.Helper()
+	l := &loopRun{t: t, dir: t.TempDir(), bin: need(t, "RECPIE_PEERS_BIN")}
 	config := fmt.Sprintf(`run: %s
 data: {path: ml-100k, sample_pairs: 300, max_records: 60}
 inference:
-  model: warm
+  model: %s
   endpoints: [{url: %s}]
   concurrency: 64
 training: {url: %s, rank: 8}
-policy: {rounds: 2, steps: %d, pairs: 8, group: 4, validation: 64, learning_rate: 1e-3}
+policy: %s
 recommender: {seeds: 1, epochs: 6}
-`, l.path("run"), url, trainer, steps)
+`, l.path("run"), model, need(t, "RECPIE_VLLM_URL"), l.serveTraining(filepath.Join(need(t, "RECPIE_VLLM_MODELS"), model)), policy)
 	if err := os.WriteFile(l.path("recpie.yaml"), []byte(config), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	l.train("step 6:") // the second round's second
-	l.train("")
+	return l
+}
 
+// check reads what a finished run left: a version per step, sampler and trainer that agree, a report.
+func (l *loopRun) check(rounds, steps int) {
+	t := l.t
+	t.Helper()
 	text, err := os.ReadFile(l.path("run", "metrics.jsonl"))
 	if err != nil {
 		t.Fatal(err)
@@ -64,8 +107,8 @@ recommender: {seeds: 1, epochs: 6}
 		versions[m.Version], worst, moved = true, max(worst, *m.Gap), max(moved, m.KL.K3)
 	}
 	t.Logf("%d steps of as many versions, sampler and trainer at most %.2g nats a token apart, %.3g nats from the base model", len(versions), worst, moved)
-	if len(versions) != 2*steps {
-		t.Errorf("%d steps, want %d: %v", len(versions), 2*steps, versions)
+	if len(versions) != rounds*steps {
+		t.Errorf("%d steps, want %d: %v", len(versions), rounds*steps, versions)
 	}
 	if worst > 0.02 || worst == 0 {
 		t.Errorf("sampler and trainer are %g nats a token apart, at most .02 is allowed", worst)
@@ -79,19 +122,11 @@ recommender: {seeds: 1, epochs: 6}
 	if text, err = os.ReadFile(l.path("run", "report.json")); err == nil {
 		err = json.Unmarshal(text, &report)
 	}
-	if err != nil || len(report.Test.Rounds) != 2 || report.Test.Rounds[1].RMSE <= 0 {
+	if err != nil || len(report.Test.Rounds) != rounds || report.Test.Rounds[rounds-1].RMSE <= 0 {
 		t.Errorf("report.json: %v, %+v", err, report)
 	}
 	if s, err := os.Stat(l.path("run", "report.html")); err != nil || s.Size() < 10000 {
 		t.Errorf("report.html: %v", err)
-	}
-	out, err := exec.CommandContext(t.Context(), l.bin, "adapters", "list", "--run", l.path("run"), "-o", "json").Output()
-	var listed []struct{ Active bool }
-	if err == nil {
-		err = json.Unmarshal(out, &listed)
-	}
-	if err != nil || len(listed) < 2*steps {
-		t.Errorf("recpie adapters list: %v, %d versions", err, len(listed))
 	}
 }
 
@@ -99,6 +134,7 @@ recommender: {seeds: 1, epochs: 6}
 type loopRun struct {
 	t        testing.TB
 	dir, bin string
+	more     []string // arguments of the command
 }
 
 func (l *loopRun) path(parts ...string) string {
@@ -135,7 +171,7 @@ func (l *loopRun) serveTraining(model string) string {
 func (l *loopRun) train(killAt string) {
 	l.t.Helper()
 	began := time.Now()
-	cmd := exec.CommandContext(l.t.Context(), l.bin, "train", "-c", l.path("recpie.yaml"))
+	cmd := exec.CommandContext(l.t.Context(), l.bin, append([]string{"train", "-c", l.path("recpie.yaml")}, l.more...)...)
 	errs, err := cmd.StderrPipe()
 	if err == nil {
 		err = cmd.Start()

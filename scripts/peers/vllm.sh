@@ -132,6 +132,9 @@ for family; do
     # Room for all prompts in flight at once: on a CPU this vLLM dies of a request with a seed whose prompt it takes in pieces.
     adapters warm 8 --max-num-batched-tokens 32768
     tests Loop 10m
+    cp -r "$("$work/recpie" lm warmup --set lm.warmup_steps=100)" "$work/models/warm-gpt2"
+    serve warm-gpt2 --max-model-len 512 --max-num-batched-tokens 32768
+    tests SoftLoop 10m
     ;;
   batch) tests Batch ;;
   scale)
