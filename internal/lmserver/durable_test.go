@@ -233,3 +233,18 @@ func TestSamplesTogether(t *testing.T) {
 		t.Errorf("calling off nothing: %d", r.status)
 	}
 }
+
+// The official client asks for an adapter on the unembedding unless told otherwise; a server may be told to make it without.
+func TestDropUnembed(t *testing.T) {
+	for _, drop := range []bool{false, true} {
+		s, stop := start(t, Options{Model: bundle(t, "m", 32), StateDir: t.TempDir(), LongPoll: 200 * time.Millisecond, DropUnembed: drop})
+		c := newClient(t, s)
+		id := c.submit(tinker.PathCreateModel, object{"session_id": c.session, "model_seq_id": 0, "base_model": "m", "lora_config": object{"rank": 4, "train_unembed": true, "train_mlp": true, "train_attn": true}})
+		if drop {
+			c.result(id, &tinker.CreateModelResult{})
+		} else if text, _ := c.failure(id); !strings.Contains(text, "unembedding") {
+			t.Errorf("%q", text)
+		}
+		stop()
+	}
+}

@@ -23,6 +23,7 @@ type Options struct {
 	StateDir    string // training checkpoints live here and survive a restart; "" answers 404 on the training API
 
 	Checkpointing bool // training computes activations again instead of keeping them
+	DropUnembed   bool // an adapter that is to sit on the unembedding too, which the official client asks for unless told otherwise, is made without that part; else it is refused
 	DurableSteps  bool // what a model acknowledges is on disk before, and a server over the same folder goes on from it
 
 	MaxBody        int64         // bytes of a request body after decompression, default 64 MiB

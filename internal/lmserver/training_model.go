@@ -31,6 +31,10 @@ func (t *training) createModel(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	lora := req.LoRA
+	if lora != nil && lora.TrainUnembed && t.opt.DropUnembed {
+		lora.TrainUnembed = false
+		t.opt.Log.Warn("the adapter is made without the unembedding", "session", req.SessionID)
+	}
 	switch {
 	case req.BaseModel != t.srv.base:
 		writeDetail(w, http.StatusBadRequest, "unknown base model %q; this server has %s", req.BaseModel, t.srv.base)
