@@ -6,7 +6,7 @@ ENV   := scripts/with-env
 SAYS  := echo "compiling (a machine's first time takes 2 to 5 minutes: the wrapper of libtorch is compiled)" >&2
 GOFILES = $(shell git ls-files -co --exclude-standard '*.go')
 
-.PHONY: help setup build quickstart quickstart-seeds test test-crash test-postgres test-kills test-sdk test-skyrl test-transformers test-vllm test-vllm-scale nightly lint bench clean
+.PHONY: help setup build quickstart quickstart-seeds test test-crash test-postgres test-kills test-sdk test-skyrl test-cookbook test-transformers test-vllm test-vllm-scale nightly lint bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -45,6 +45,9 @@ test-sdk: setup ## the official SDK of the training API against our server
 test-skyrl: setup ## a real SkyRL server against our training client (Python 3.12)
 	@scripts/peers/skyrl.sh
 
+test-cookbook: setup ## tinker-cookbook's RL loop against our training server
+	@scripts/peers/cookbook.sh
+
 test-transformers: setup ## logits, gradients and files of every architecture beside transformers and PEFT
 	@scripts/peers/transformers.sh
 
@@ -59,6 +62,7 @@ nightly: build ## the long suites: real data sets, five seeds
 	@$(MAKE) test-kills
 	@$(MAKE) test-vllm-scale
 	@$(MAKE) test-skyrl
+	@$(MAKE) test-cookbook
 	@$(MAKE) quickstart-seeds
 
 bench: setup ## benchmarks beside their peers (bench/)
