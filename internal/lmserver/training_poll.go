@@ -1,6 +1,7 @@
 package lmserver
 
 import (
+	"fmt"
 	"net/http"
 	"slices"
 	"sync"
@@ -46,6 +47,36 @@ func outcomeOf(err error) string {
 		return "failed"
 	}
 	return "finished"
+}
+
+// retrieveFuture answers a result, or try_again after a while.
+func (t *training) retrieveFuture(w http.ResponseWriter, r *http.Request) {
+	var req tinker.RetrieveRequest
+	if _, ok := t.read(w, r, &req); !ok {
+		return
+	}
+	f, ok := t.futures.get(req.RequestID)
+	if !ok {
+		writeDetail(w, http.StatusNotFound, "unknown request_id %q", req.RequestID)
+		return
+	}
+	timer := time.NewTimer(t.opt.LongPoll)
+	defer timer.Stop()
+	select {
+	case <-f.done:
+		w.Header().Set("Content-Type", f.kind)
+		w.Header().Set("Content-Length", fmt.Sprint(len(f.body)))
+		_, _ = w.Write(f.body)
+	case <-timer.C:
+		tryAgain(w, f)
+	case <-t.stopPoll:
+		tryAgain(w, f)
+	case <-r.Context().Done():
+	}
+}
+
+func tryAgain(w http.ResponseWriter, f *future) {
+	writeJSON(w, http.StatusOK, tinker.FutureState{Type: tinker.TypeTryAgain, RequestID: f.id, QueueState: "active"})
 }
 
 // retrieveFutures answers which samples of a session finished after a cursor, at once or as soon as one does.
