@@ -35,7 +35,7 @@ type Data struct {
 // LM describes the embedded language model. Dir, when set, is a Hugging Face folder that replaces the warmed-up one.
 type LM struct {
 	Dir           string  `key:"dir" doc:"Hugging Face folder of a model to serve; empty warms up a small model on the training records"`
-	Family        string  `key:"family" doc:"architecture of the warmed-up model: gpt2, or qwen2, on which vLLM serves adapters too"`
+	Family        string  `key:"family" doc:"architecture of the warmed-up model: gpt2, or qwen2 or llama, on which vLLM serves adapters too; a llama does not begin with a model that copies"`
 	Layers        int     `key:"layers" doc:"transformer blocks of the warmed-up model"`
 	Hidden        int     `key:"hidden" doc:"width of the warmed-up model"`
 	Heads         int     `key:"heads" doc:"attention heads of the warmed-up model"`
