@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
 # A real vLLM server on the CPU, with small random models that the tests write themselves, and our clients against it: a Llama with
 # run-time LoRA, a GPT-2 that the embedded server holds as well, to compare the two, and a batch whose server is killed.
-# Installs 5.2 GB into the cache once (4 minutes with a fast network); after that a run takes 4 to 6 minutes and 4 GB of memory.
+# Installs 5.2 GB into the cache once (4 minutes with a fast network); after that a run takes 6 to 9 minutes and 4 GB of memory.
 #
-#   scripts/peers/vllm.sh [llama|gpt2|train|batch|scale]...     (the first four when none is named)
+#   scripts/peers/vllm.sh [llama|gpt2|train|batch|loop|scale]...     (the first five when none is named)
 #   scripts/peers/vllm.sh serve MODEL PORT ARGUMENTS...   (the tests start servers of their own with it)
+#
+# loop: "recpie train" on MovieLens 100K, killed once: this server writes, "recpie lm serve" trains a Llama that our warm-up taught.
 #
 # scale: 20,000 rows with two kills of the server, 50 adapter versions under traffic, and what of the prompts two servers' prefix
 # caches hold, by routing and layout: about 20 minutes and 8 GB of memory.
@@ -107,7 +109,7 @@ nice scripts/with-env go build -o "$work/recpie" ./cmd/recpie
 export RECPIE_PEERS_BIN=$work/recpie
 cd internal/peers # where go test would run it
 RECPIE_PEERS_OUT=$work/models "$repo/scripts/with-env" "$work/peers.test" -test.run '^TestWriteModels$'
-[ $# -gt 0 ] || set -- llama gpt2 train batch
+[ $# -gt 0 ] || set -- llama gpt2 train batch loop
 for family; do
   case $family in
   llama)
@@ -125,12 +127,13 @@ for family; do
     done
     ;;
   batch) tests Batch ;;
+  loop) tests Loop 9m ;;
   scale)
     RECPIE_VLLM_ROWS=20000 RECPIE_VLLM_KILLS=2 tests Batch 40m
     tests Prefix 20m
     adapters llama 128
     RECPIE_VLLM_SWITCHES=50 tests LlamaSwitch 20m
     ;;
-  *) die "nothing is called $family here: llama, gpt2, train, batch or scale" ;;
+  *) die "nothing is called $family here: llama, gpt2, train, batch, loop or scale" ;;
   esac
 done
