@@ -105,6 +105,7 @@ type Prompts struct {
 
 // Policy holds the PPO settings. The paper gives none; these are our choices.
 type Policy struct {
+	Path           string  `key:"path" doc:"how what is learned reaches the inference servers: lora (adapters are loaded), soft_prompt (the model stays, the users' rows are trained), merged (checkpoints for you to serve), or auto: lora, else soft_prompt"`
 	Rounds         int     `key:"rounds" doc:"alternations of policy and recommender (K)"`
 	Steps          int     `key:"steps" doc:"PPO steps per round (S)"`
 	Pairs          int     `key:"pairs" doc:"(user, item) pairs per PPO step"`
@@ -170,7 +171,7 @@ func Default() Config {
 		Inference: Inference{Model: "recpie-embedded", Concurrency: 256, MaxTokens: 48, SoftPrompts: true, Timeout: 2 * time.Minute, CacheSize: 4096},
 		Training:  Training{Rank: 16},
 		Prompts:   Prompts{History: 4, Terms: 8, TokenBudget: 384, Taste: true, Opinions: true},
-		Policy: Policy{Rounds: 2, Steps: 12, Pairs: 8, Group: 4, Credit: "crossed", Epochs: 1, Minibatch: 32, LearningRate: 1e-4, ProjectionRate: 1e-3,
+		Policy: Policy{Path: "auto", Rounds: 2, Steps: 12, Pairs: 8, Group: 4, Credit: "crossed", Epochs: 1, Minibatch: 32, LearningRate: 1e-4, ProjectionRate: 1e-3,
 			Clip: 0.2, KL: 0.05, KLTarget: 3, FormatPenalty: 0.5, Temperature: 1, Validation: 256,
 			MaxRejected: 0.5, MaxKL: 30, MaxSamplerGap: 0.05, MinEntropy: 0.02, MinUnique: 0.05, MinDistinct: 0.01},
 		Recommender: Recommender{Loss: "mse", Dim: 64, WeightDecay: 1e-3, Dropout: 0.3, Epochs: 20, Patience: 4, Seeds: 3, Folds: 2,

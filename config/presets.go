@@ -9,7 +9,7 @@ var presets = map[string]map[string]any{
 	"vicuna-7b":    served("lmsys/vicuna-7b-v1.5"),
 	"qwen2-7b":     served("Qwen/Qwen2-7B-Instruct"),
 	"gpt2": merge(served("openai-community/gpt2"), map[string]any{
-		// vLLM has no LoRA for GPT-2: without a training server that merges, the weights stay and only soft prompts are learned.
+		// vLLM has no LoRA for GPT-2: policy.path chooses between soft prompts alone and merged checkpoints.
 		"prompts": map[string]any{"history": 5, "token_budget": 700},
 	}),
 }

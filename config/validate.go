@@ -42,6 +42,17 @@ func (c *Config) validate() []problem {
 	oneOf("recommender.loss", c.Recommender.Loss, "mse", "bce")
 	oneOf("lm.family", c.LM.Family, "gpt2", "qwen2", "llama")
 	oneOf("lm.dtype", c.LM.DType, "float32", "bfloat16")
+	oneOf("policy.path", c.Policy.Path, "auto", "lora", "soft_prompt", "merged")
+	if c.Policy.Path == "merged" && !c.Training.Frozen && c.Policy.Rounds > 0 && c.Explanations == "on" {
+		for key, val := range map[string]string{"lm.dir": c.LM.Dir, "training.url": c.Training.URL} {
+			if val == "" {
+				bad(key, "policy.path: merged needs it: the model's folder is merged with what the training server trained")
+			}
+		}
+		if len(c.Inference.Endpoints) == 0 {
+			bad("inference.endpoints", "policy.path: merged is for servers that take no adapters, and none is named")
+		}
+	}
 	oneOf("policy.credit", c.Policy.Credit, "crossed", "pair", "side")
 	if c.Run == "" {
 		bad("run", "no run directory")

@@ -46,6 +46,7 @@ type PolicySettings struct {
 	Rounds, Steps, Pairs int
 	Seed                 int64
 	Soft                 bool // send soft prompts
+	SoftOnly             bool // the adapter stays as it begins, changing nothing, and is not published: only the projection is trained
 	PPO                  policy.Settings
 }
 
@@ -63,6 +64,7 @@ type Learner struct {
 	Publish  *adapters.Publisher
 	Lineage  adapters.Lineage // run and split
 	Metrics  *Metrics
+	Serve    func(ctx context.Context, v *adapters.Version) error // sees that v can write explanations before the first is asked for; nil: publishing does
 
 	info      ModelInfo
 	trainer   Trainer
@@ -108,6 +110,10 @@ func (l *Learner) Begin(ctx context.Context) error {
 	l.at = *last
 	if l.version, err = l.Versions.Open(last.Version); err != nil {
 		return err
+	}
+	if l.version.HasAdapter() == l.Set.SoftOnly {
+		return fault.WithHint(fault.Newf(fault.Fatal, "policy", "the run's last version %s, and this time the inference servers want the other", map[bool]string{true: "has an adapter", false: "is a soft prompt alone"}[l.version.HasAdapter()]),
+			"start the servers as they were, set policy.path, or begin a new run")
 	}
 	if l.soft, err = l.version.SoftPrompt(); err != nil {
 		return err
@@ -165,6 +171,9 @@ func (l *Learner) prepare() error {
 	}
 	set := l.Set.PPO
 	set.VocabSize, set.Seed = int32(l.info.Vocabulary), uint64(l.Set.Seed)
+	if l.Set.SoftOnly {
+		set.Adapter.LR = 0
+	}
 	if l.Set.Soft {
 		var err error
 		if l.proj, err = policy.NewProjection(1, l.info.Hidden, l.dim, l.info.Norm, uint64(l.Set.Seed)); err != nil {
@@ -188,7 +197,7 @@ func (l *Learner) prepare() error {
 }
 
 // Author returns the version that writes now.
-func (l *Learner) Author() Author { return authorOf(l.version, l.soft) }
+func (l *Learner) Author() Author { return l.authorOf(l.version, l.soft) }
 
 // AuthorAfter returns the version that a finished round ended with. After a resumed later round it may be out of service: all it was
 // to write is in the store.
@@ -206,11 +215,17 @@ func (l *Learner) AuthorAfter(round int) (Author, error) {
 		return Author{}, err
 	}
 	soft, err := v.SoftPrompt()
-	return authorOf(v, soft), err
+	return l.authorOf(v, soft), err
 }
 
-func authorOf(v *adapters.Version, soft *adapters.SoftPrompt) Author {
+func (l *Learner) authorOf(v *adapters.Version, soft *adapters.SoftPrompt) Author {
 	a := Author{Model: v.Name, Digest: v.Name + " " + v.Files[adapters.WeightsFile] + " " + v.Files[adapters.SoftFile]}
+	if !v.HasAdapter() {
+		a.Model = l.Rollouts.Base
+	}
+	if l.Serve != nil {
+		a.Ready = func(ctx context.Context) error { return l.Serve(ctx, v) }
+	}
 	if soft != nil {
 		a.Soft = func(user int32) ([]float32, int, error) {
 			rows, err := soft.Rows(user)
@@ -259,13 +274,12 @@ func (l *Learner) keep(ctx context.Context, round, step int, m policy.Metrics) e
 	if l.soft, err = l.softPrompt(); err != nil {
 		return err
 	}
-	peft := l.Dir.Path(exportDir)
-	if err := os.RemoveAll(peft); err != nil { // what a killed process left
-		return fault.New(fault.Fatal, "adapter", err)
-	}
-	defer os.RemoveAll(peft)
-	if err := l.trainer.Export(ctx, name, peft); err != nil {
+	peft, err := l.export(ctx, name)
+	if err != nil {
 		return err
+	}
+	if peft != "" {
+		defer os.RemoveAll(peft)
 	}
 	from := l.Lineage
 	from.Round, from.Step = round, step
@@ -287,6 +301,18 @@ func (l *Learner) keep(ctx context.Context, round, step int, m policy.Metrics) e
 	l.at = c
 	failpoint.Hit("step-kept")
 	return l.log(&c)
+}
+
+// export downloads the adapter and returns its folder, "" where none is served.
+func (l *Learner) export(ctx context.Context, name string) (string, error) {
+	if l.Set.SoftOnly {
+		return "", nil
+	}
+	peft := l.Dir.Path(exportDir)
+	if err := os.RemoveAll(peft); err != nil { // what a killed process left
+		return "", fault.New(fault.Fatal, "adapter", err)
+	}
+	return peft, l.trainer.Export(ctx, name, peft)
 }
 
 func (l *Learner) log(c *Checkpoint) error {

@@ -74,8 +74,11 @@ func (l *Learner) know(info ModelInfo) error {
 	return nil
 }
 
-// Frozen says why soft prompts are sent and not trained, "" when they are trained or not wanted.
+// Frozen says what of the policy is not trained, "" when all that is wanted is.
 func (l *Learner) Frozen() string {
+	if l.Set.SoftOnly {
+		return "The language model stays as it is: only the projection of the users' embeddings, which become soft prompts, is trained (policy.path: soft_prompt)."
+	}
 	if !l.Set.Soft || l.info.PromptEmbeds {
 		return ""
 	}

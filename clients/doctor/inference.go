@@ -17,6 +17,8 @@ type Inference struct {
 	AnswerTokens int    // longest answer
 	SoftPrompts  bool   // user embeddings are sent as soft prompts
 	Adapters     bool   // the policy is trained: prompts are scored and adapters loaded while the server runs
+	Path         string // policy.path of the settings; "": lora
+	Steps        bool   // the server samples the policy's steps alone: what it lacks closes the path merged
 	Concurrency  int    // requests in flight, as the settings have it
 	Timeout      time.Duration
 	Chat         bool              // TGI: texts go through the server's chat template

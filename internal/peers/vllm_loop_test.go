@@ -26,11 +26,65 @@ const (
 	loopGap               = 0.02
 )
 
-// loopRun is a "recpie train" whose explanations come from a real vLLM and whose adapter is trained by "recpie lm serve".
+// loopRun is a "recpie train" whose explanations come from a real vLLM and whose policy is trained by "recpie lm serve", both on one checkpoint
+// that our warm-up taught.
 type loopRun struct {
-	t   *testing.T
-	dir string
-	run string // run directory
+	t        *testing.T
+	dir      string
+	run      string // run directory
+	name     string // of the model
+	model    string // its folder
+	settings string // all but where the servers are
+	port     int    // of the training server
+	began    time.Time
+}
+
+// newLoop warms up the model of the settings.
+func newLoop(t *testing.T, name, settings string) *loopRun {
+	t.Helper()
+	l := &loopRun{t: t, dir: t.TempDir(), name: name, settings: settings, port: freePort(t), began: time.Now()}
+	l.run = filepath.Join(l.dir, "run")
+	l.configure("", "")
+	var warm struct{ Dir string }
+	if err := json.Unmarshal(l.output("lm", "warmup", "-o", "json"), &warm); err != nil {
+		t.Fatal(err)
+	}
+	l.model = warm.Dir
+	if err := os.Symlink(warm.Dir, filepath.Join(need(t, "RECPIE_VLLM_MODELS"), name)); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("warmed up after %s", time.Since(l.began).Round(time.Second))
+	return l
+}
+
+// configure writes the settings, for a vLLM at a URL, with more of them at the end.
+func (l *loopRun) configure(url, more string) {
+	l.t.Helper()
+	endpoints := ""
+	if url != "" {
+		endpoints = fmt.Sprintf("endpoints: [{url: %q}]", url)
+	}
+	text := fmt.Sprintf("run: %s\n%s\ninference: {model: %s, concurrency: 64, max_tokens: 48, %s}\ntraining: {url: \"http://127.0.0.1:%d\", rank: 8}\n%s", l.run, l.settings, l.name, endpoints, l.port, more)
+	if err := os.WriteFile(filepath.Join(l.dir, "recpie.yaml"), []byte(text), 0o644); err != nil {
+		l.t.Fatal(err)
+	}
+}
+
+// vllm starts a server of the model. A prompt that does not fit into a step is computed in pieces, and at a seeded one of those this build's
+// engine ends on a CPU ("CPU Generator does not use offset"): all prompts in flight fit into one step.
+func (l *loopRun) vllm(args ...string) *vllmServer {
+	l.t.Helper()
+	return startVLLM(l.t, l.name, nil, append([]string{"--max-model-len", "512", "--max-num-batched-tokens", "32768", "--enable-log-requests"}, args...)...)
+}
+
+// trainer starts the training server.
+func (l *loopRun) trainer(args ...string) {
+	l.t.Helper()
+	cmd := l.command(append([]string{"lm", "serve", "--model", l.model, "--name", l.name, "--listen", fmt.Sprintf("127.0.0.1:%d", l.port), "--state", filepath.Join(l.dir, "state")}, args...)...)
+	if err := cmd.Start(); err != nil {
+		l.t.Fatal(err)
+	}
+	l.t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
 }
 
 func (l *loopRun) command(args ...string) *exec.Cmd {
@@ -114,57 +168,27 @@ func freePort(t *testing.T) int {
 // The whole loop on MovieLens 100K over two servers that hold one checkpoint: a real vLLM writes all texts, "recpie lm serve" trains, and
 // every version is published to vLLM. The checkpoint is a Llama that our warm-up taught. The run is killed in the middle and goes on.
 func TestVLLMLoop(t *testing.T) {
-	began := time.Now()
-	l := &loopRun{t: t, dir: t.TempDir()}
-	l.run = filepath.Join(l.dir, "run")
-	port := freePort(t)
-	write := func(inference string) {
-		text := fmt.Sprintf(`run: %s
+	l := newLoop(t, "small", fmt.Sprintf(`
 data: {path: ml-100k, sample_pairs: 500, max_records: 30}
 lm: {family: llama, layers: 2, hidden: 128, heads: 4, vocabulary: 1024, context: 512, warmup_steps: 150, warmup_rate: 3e-3}
-inference: {model: small, concurrency: 64, max_tokens: 48, endpoints: [%s]}
-training: {url: "http://127.0.0.1:%d", rank: 8}
 prompts: {history: 2, terms: 4, token_budget: 384}
 policy: {rounds: %d, steps: %d, pairs: 8, group: 4, validation: 64, learning_rate: 1e-3}
 recommender: {seeds: 1}
-`, l.run, inference, port, loopRounds, loopSteps)
-		if err := os.WriteFile(filepath.Join(l.dir, "recpie.yaml"), []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	write("")
-	var warm struct{ Dir string }
-	if err := json.Unmarshal(l.output("lm", "warmup", "-o", "json"), &warm); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Symlink(warm.Dir, filepath.Join(need(t, "RECPIE_VLLM_MODELS"), "small")); err != nil {
-		t.Fatal(err)
-	}
-	t.Logf("warmed up after %s", time.Since(began).Round(time.Second))
-
-	// A prompt that does not fit into a step is computed in pieces, and at a seeded one of those this build's engine ends on a CPU
-	// ("CPU Generator does not use offset"): all prompts in flight fit into one step. The list of modules as for the other servers of adapters.
-	v := startVLLM(t, "small", nil, "--max-model-len", "512", "--max-num-batched-tokens", "32768", "--enable-lora", "--max-loras", "8", "--max-cpu-loras", "8", "--max-lora-rank", "16",
-		"--enable-prefix-caching", "--enable-log-requests", "--lora-target-modules", "q_proj", "k_proj", "v_proj", "o_proj", "qkv_proj", "gate_proj", "up_proj", "down_proj", "gate_up_proj")
-	trainer := l.command("lm", "serve", "--model", warm.Dir, "--name", "small", "--listen", fmt.Sprintf("127.0.0.1:%d", port), "--adapter-root", "off", "--state", filepath.Join(l.dir, "state"))
-	if err := trainer.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = trainer.Process.Kill(); _ = trainer.Wait() }()
+`, loopRounds, loopSteps))
+	// The list of modules as for the other servers of adapters.
+	v := l.vllm("--enable-lora", "--max-loras", "8", "--max-cpu-loras", "8", "--max-lora-rank", "16", "--enable-prefix-caching",
+		"--lora-target-modules", "q_proj", "k_proj", "v_proj", "o_proj", "qkv_proj", "gate_proj", "up_proj", "down_proj", "gate_up_proj")
+	l.trainer("--adapter-root", "off")
 	v.healthy()
-	write(fmt.Sprintf(`{url: "%s"}`, v.url))
-	t.Logf("both servers up after %s", time.Since(began).Round(time.Second))
+	l.configure(v.url, "")
+	t.Logf("both servers up after %s", time.Since(l.began).Round(time.Second))
 
 	if !l.train(loopKillAfter) {
 		t.Fatal("the run ended before it could be killed")
 	}
 	before := len(l.metrics())
 	l.train(0)
-	for _, name := range []string{"report.html", "report.json"} {
-		if info, err := os.Stat(filepath.Join(l.run, name)); err != nil || info.Size() == 0 {
-			t.Errorf("%s: %v", name, err)
-		}
-	}
+	report(t, l.run)
 	log, err := os.ReadFile(filepath.Join(l.run, "run.log"))
 	if err != nil {
 		t.Fatal(err)
@@ -172,7 +196,7 @@ recommender: {seeds: 1}
 	_, sample, _ := strings.Cut(string(log), "records; ")
 	sample, _, _ = strings.Cut(sample, "; read")
 	t.Logf("MovieLens 100K, %s", sample)
-	t.Logf("killed after step %d, with %d lines of metrics; finished after %s", loopKillAfter, before, time.Since(began).Round(time.Second))
+	t.Logf("killed after step %d, with %d lines of metrics; finished after %s", loopKillAfter, before, time.Since(l.began).Round(time.Second))
 	versions := l.checkMetrics(v)
 	l.checkVersions(v, versions)
 }

@@ -3,10 +3,12 @@
 # run-time LoRA, a GPT-2 that the embedded server holds as well, to compare the two, and a batch whose server is killed.
 # Installs 5.2 GB into the cache once (4 minutes with a fast network); after that a run takes 6 to 9 minutes and 4 GB of memory.
 #
-#   scripts/peers/vllm.sh [llama|gpt2|train|batch|loop|scale]...     (the first five when none is named)
+#   scripts/peers/vllm.sh [llama|gpt2|train|batch|loop|paths|scale]...     (the first five when none is named)
 #   scripts/peers/vllm.sh serve MODEL PORT ARGUMENTS...   (the tests start servers of their own with it)
 #
 # loop: "recpie train" on MovieLens 100K, killed once: this server writes, "recpie lm serve" trains a Llama that our warm-up taught.
+#
+# paths: the same with a GPT-2, on which vLLM has no LoRA: soft prompts alone are trained, then checkpoints are merged.
 #
 # scale: 20,000 rows with two kills of the server, 50 adapter versions under traffic, and what of the prompts two servers' prefix
 # caches hold, by routing and layout: about 20 minutes and 8 GB of memory.
@@ -128,12 +130,13 @@ for family; do
     ;;
   batch) tests Batch ;;
   loop) tests Loop 9m ;;
+  paths) tests Paths 9m ;;
   scale)
     RECPIE_VLLM_ROWS=20000 RECPIE_VLLM_KILLS=2 tests Batch 40m
     tests Prefix 20m
     adapters llama 128
     RECPIE_VLLM_SWITCHES=50 tests LlamaSwitch 20m
     ;;
-  *) die "nothing is called $family here: llama, gpt2, train, batch, loop or scale" ;;
+  *) die "nothing is called $family here: llama, gpt2, train, batch, loop, paths or scale" ;;
   esac
 done
