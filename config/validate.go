@@ -90,6 +90,9 @@ func (c *Config) validate() []problem {
 	if c.Preset == "embedded" && len(c.Inference.Endpoints) == 0 && c.Prompts.TokenBudget+c.Inference.MaxTokens > c.LM.Context {
 		bad("prompts.token_budget", "%d plus inference.max_tokens (%d) is more than lm.context (%d)", c.Prompts.TokenBudget, c.Inference.MaxTokens, c.LM.Context)
 	}
+	if c.Policy.Path == "soft_prompt" && !c.Inference.SoftPrompts && !c.Training.Frozen {
+		bad("policy.path", "soft_prompt trains the soft prompts alone, and inference.soft_prompts is false: set training.frozen: true to train neither")
+	}
 	if c.Policy.Group < 2 && c.Policy.Credit != "side" && c.Policy.Rounds > 0 {
 		bad("policy.group", "%d: the advantage compares alternatives of one pair, so at least 2 are needed", c.Policy.Group)
 	}

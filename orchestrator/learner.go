@@ -67,6 +67,7 @@ type Learner struct {
 	Serve    func(ctx context.Context, v *adapters.Version) error // sees that v can write explanations before the first is asked for; nil: publishing does
 
 	info      ModelInfo
+	without   string // why soft prompts are left out
 	trainer   Trainer
 	optimizer *policy.Optimizer
 	proj      *policy.Projection
@@ -179,9 +180,9 @@ func (l *Learner) prepare() error {
 		if l.proj, err = policy.NewProjection(1, l.info.Hidden, l.dim, l.info.Norm, uint64(l.Set.Seed)); err != nil {
 			return err
 		}
-		if !l.info.PromptEmbeds {
-			set.Projection.LR = 0 // sent, but not trained: the training server returns no gradients of soft rows
-		}
+	}
+	if l.Set.SoftOnly {
+		set.Adapter.LR = 0
 	}
 	critic, err := policy.NewCritic(len(criticFeatures(l.Rollouts.Work.Train.Net, 0, 0)), 1)
 	if err != nil {

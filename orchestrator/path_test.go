@@ -25,7 +25,7 @@ func TestSoftPromptsAlone(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			l := &Learner{Dir: dir, Trainers: &shaky{}, Versions: versions, Publish: publisher, Rollouts: &Rollouts{Work: w, Base: "base"},
+			l := &Learner{Dir: dir, Trainers: &shaky{soft: true}, Versions: versions, Publish: publisher, Rollouts: &Rollouts{Work: w, Base: "base"},
 				Set: PolicySettings{PPO: policy.DefaultSettings(), Soft: true, SoftOnly: softOnly}}
 			return l, l.Begin(t.Context())
 		}

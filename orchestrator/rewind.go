@@ -69,18 +69,23 @@ func (l *Learner) know(info ModelInfo) error {
 		}
 		info.Vocabulary = math.MaxInt32
 	}
+	if l.Set.Soft && !info.PromptEmbeds {
+		if l.Set.SoftOnly {
+			return fault.WithHint(fault.Newf(fault.Fatal, "policy", "the training server does not offer prompt_embeds.v1, and soft prompts alone are to be trained"),
+				"train at a server that offers it (recpie lm serve does), or set policy.path: lora")
+		}
+		// Sampled with rows and trained without them, the ratios of PPO would compare two different prompts.
+		l.Set.Soft, l.without = false, "The training server does not offer prompt_embeds.v1: no soft prompts are sent, since it cannot train with them; the adapter alone is trained."
+	}
 	l.info = info
 	l.Rollouts.Vocabulary = int32(info.Vocabulary)
 	return nil
 }
 
-// Frozen says what of the policy is not trained, "" when all that is wanted is.
+// Frozen says what of the policy is not trained and why, "" when everything is.
 func (l *Learner) Frozen() string {
 	if l.Set.SoftOnly {
-		return "The language model stays as it is: only the projection of the users' embeddings, which become soft prompts, is trained (policy.path: soft_prompt)."
+		return "Soft prompts alone are trained (policy.path: soft_prompt): the projection of the users' embeddings. The language model's weights stay as they are."
 	}
-	if !l.Set.Soft || l.info.PromptEmbeds {
-		return ""
-	}
-	return "The training server does not offer prompt_embeds.v1: soft prompts are sent and stay as they were made; the adapter alone is trained."
+	return l.without
 }

@@ -18,6 +18,7 @@ import (
 
 // shaky makes trainers whose next saves fail. A made trainer is noted as "new", a restored one by the path it came from.
 type shaky struct {
+	soft  bool // soft rows are trained
 	made  []string
 	fails []error
 	saves int
@@ -38,7 +39,7 @@ type shakyTrainer struct {
 }
 
 func (t *shakyTrainer) Info(context.Context) (ModelInfo, error) {
-	return ModelInfo{Hidden: 4, Vocabulary: 100, Norm: 1}, nil
+	return ModelInfo{Hidden: 4, Vocabulary: 100, Norm: 1, PromptEmbeds: t.shaky.soft}, nil
 }
 
 func (t *shakyTrainer) SaveState(_ context.Context, name string) (string, error) {
@@ -130,10 +131,17 @@ func TestVocabularyThatIsNotTold(t *testing.T) {
 	if err := l.know(ModelInfo{}); fault.ClassOf(err) != fault.Fatal || err == nil || fault.HintOf(err) == "" {
 		t.Errorf("soft prompts without a vocabulary: %v", err)
 	}
-	if err := l.know(ModelInfo{Vocabulary: 50}); err != nil || l.Rollouts.Vocabulary != 50 || l.Frozen() == "" {
-		t.Errorf("%v, %d, %q", err, l.Rollouts.Vocabulary, l.Frozen())
+	only := &Learner{Rollouts: &Rollouts{}, Set: PolicySettings{Soft: true, SoftOnly: true}}
+	if err := only.know(ModelInfo{Vocabulary: 50}); err == nil || fault.HintOf(err) == "" {
+		t.Errorf("soft prompts alone at a server that takes none: %v", err)
 	}
-	l.Set.Soft = false
+	if err := only.know(ModelInfo{Vocabulary: 50, PromptEmbeds: true}); err != nil || !only.Set.Soft || only.Frozen() == "" {
+		t.Errorf("%v, %q", err, only.Frozen())
+	}
+	if err := l.know(ModelInfo{Vocabulary: 50}); err != nil || l.Rollouts.Vocabulary != 50 || l.Set.Soft || l.Frozen() == "" {
+		t.Errorf("%v, %d, %t, %q", err, l.Rollouts.Vocabulary, l.Set.Soft, l.Frozen())
+	}
+	l = &Learner{Rollouts: &Rollouts{}}
 	if err := l.know(ModelInfo{}); err != nil || l.Rollouts.Vocabulary != math.MaxInt32 || l.Frozen() != "" {
 		t.Errorf("%v, %d, %q", err, l.Rollouts.Vocabulary, l.Frozen())
 	}

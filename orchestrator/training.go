@@ -17,6 +17,7 @@ type TrainingServer struct {
 	Model   string // base model's name there
 	Rank    int    // of the LoRA
 	Seed    int64
+	Frozen  bool // no gradient for the adapter: soft prompts alone are trained
 }
 
 // Create implements Trainers. Only attention is adapted, without dropout: with it the trainer's probabilities would not be the sampler's.
@@ -25,7 +26,7 @@ func (t *TrainingServer) Create(ctx context.Context) (Trainer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &remoteTrainer{t.Session, m}, nil
+	return &remoteTrainer{t.Session, m, t.Frozen}, nil
 }
 
 // Restore implements Trainers.
@@ -34,12 +35,13 @@ func (t *TrainingServer) Restore(ctx context.Context, path string) (Trainer, err
 	if err != nil {
 		return nil, fault.WithHint(err, "the run's last checkpoint is "+path+" at the training server; if the server has lost it, begin a new run")
 	}
-	return &remoteTrainer{t.Session, m}, nil
+	return &remoteTrainer{t.Session, m, t.Frozen}, nil
 }
 
 type remoteTrainer struct {
 	session *training.Session
 	model   *training.Model
+	frozen  bool
 }
 
 // ForwardBackward implements policy.Trainer.
@@ -57,6 +59,9 @@ func (t *remoteTrainer) ForwardBackward(ctx context.Context, data []policy.Datum
 		// gradient then comes with the first of them, which leaves the sum as it is)
 		config = maps.Clone(config)
 		config["logprobs_only_weighted"], config["shared_prompt_grads"] = 1, 1
+		if t.frozen {
+			config["freeze_adapter"] = 1
+		}
 	}
 	p, err := t.model.ForwardBackward(ctx, in, loss, config)
 	if err != nil {

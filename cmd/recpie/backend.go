@@ -96,9 +96,6 @@ func connect(ctx context.Context, c *config.Config, w *orchestrator.Workspace, s
 	if err := b.dial(ctx, c, endpoints, timeout); err != nil {
 		return nil, err
 	}
-	if len(c.Inference.Endpoints) > 0 && show != nil {
-		b.watch(ctx, show)
-	}
 	if c.Training.Frozen || trainURL == "" {
 		return b, nil
 	}

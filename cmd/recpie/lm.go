@@ -76,7 +76,8 @@ adapters on GPT-2, so a trained GPT-2 is served merged (recpie doctor says which
 
 func (a *app) lmServeCmd() *cobra.Command {
 	var listen, model, root, state, name, keyEnv, device, dtype string
-	var checkpointing bool
+	var checkpointing, durable, dropUnembed bool
+	var sessions, models, samplers int
 	cmd := &cobra.Command{
 		Use: "serve", Short: "Serve a model over vLLM's API and the adapter-training API on one port", Args: cobra.NoArgs,
 		Long: `Serve answers vLLM's API (/v1/...) and the adapter-training API (/api/v1/...) on one port until it is stopped. Without --model it serves
@@ -121,6 +122,7 @@ the warmed-up model of the configured data. Off loopback it needs a key, read fr
 				return err
 			}
 			srv, err := lmserver.New(lmserver.Options{Model: bundle, Listen: listen, APIKey: key, AdapterRoot: root, StateDir: state, Checkpointing: checkpointing || c.LM.Checkpoint,
+				DropUnembed: dropUnembed, DurableSteps: durable, MaxSessions: sessions, MaxModels: models, MaxSamplers: samplers,
 				Engine: lm.EngineOptions{Workers: threads(c), KVBytes: c.LM.KVMemory << 20}, Log: slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))})
 			if err != nil {
 				return err
@@ -138,6 +140,11 @@ the warmed-up model of the configured data. Off loopback it needs a key, read fr
 	f.StringVar(&name, "name", "", "served model name (default: the folder's)")
 	f.StringVar(&root, "adapter-root", "", "the only folder that adapters are loaded from; off turns loading off (default a folder of the port in the cache)")
 	f.StringVar(&state, "state", "", "folder of training checkpoints; off turns the training API off (default a folder of the port in the cache)")
+	f.BoolVar(&durable, "durable-steps", true, "put weights and moments on disk after every optimizer step, before it is acknowledged: a server started again over the same --state goes on from there")
+	f.BoolVar(&dropUnembed, "drop-unembed", false, "make adapters without the part on the unembedding that the official client asks for by default, instead of refusing them")
+	f.IntVar(&sessions, "max-sessions", 0, "sessions at a time (default 4096); beyond these limits clients are told to come later")
+	f.IntVar(&models, "max-models", 0, "adapters under training at a time (default 64)")
+	f.IntVar(&samplers, "max-samplers", 0, "sampling sessions at a time (default 1024)")
 	f.StringVar(&keyEnv, "key-env", "", "environment variable that holds the API key")
 	return cmd
 }

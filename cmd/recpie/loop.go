@@ -23,6 +23,7 @@ func (a *app) loop(ctx context.Context, c *config.Config, dir *orchestrator.RunD
 		return nil, err
 	}
 	defer b.close()
+	defer watch(b.fleet.Pool.Stats, show)()
 	enc, err := openEncoder(c)
 	if err != nil {
 		return nil, err
@@ -64,6 +65,7 @@ func learner(ctx context.Context, c *config.Config, dir *orchestrator.RunDir, w 
 		if at, err = b.stepsAtTrainer(ctx, c); err != nil {
 			return nil, err
 		}
+		b.stop = append(b.stop, watch(at.fleet.Pool.Stats, show))
 		serve = b.serveMerged(c.LM.Dir, root)
 	}
 	publisher, err := at.publisher(ctx, c, root)
@@ -75,7 +77,7 @@ func learner(ctx context.Context, c *config.Config, dir *orchestrator.RunDir, w 
 		Set: orchestrator.PolicySettings{Rounds: c.Policy.Rounds, Steps: c.Policy.Steps, Pairs: c.Policy.Pairs, Seed: c.Seed, Soft: c.Inference.SoftPrompts, SoftOnly: path == policy.PathSoftPrompt, PPO: ppo(c)},
 		Rollouts: &orchestrator.Rollouts{Work: w, Model: at.fleet, Scorer: at.fleet, Base: at.base, Embed: enc, Group: c.Policy.Group, Credit: c.Policy.Credit,
 			Temperature: c.Policy.Temperature, MaxTokens: c.Inference.MaxTokens, Concurrency: c.Inference.Concurrency},
-		Trainers: &orchestrator.TrainingServer{Session: b.session, Model: b.trainName, Rank: c.Training.Rank, Seed: c.Seed},
+		Trainers: &orchestrator.TrainingServer{Session: b.session, Model: b.trainName, Rank: c.Training.Rank, Seed: c.Seed, Frozen: path == policy.PathSoftPrompt},
 		Lineage:  adapters.Lineage{Run: c.Run, Base: b.baseID, SplitDigest: w.Split.Digest},
 	}, nil
 }

@@ -48,6 +48,7 @@ type checkpoint struct {
 	Optimizer bool              `json:"optimizer"`
 	Created   time.Time         `json:"created"`
 	Expires   *time.Time        `json:"expires,omitempty"`
+	Public    bool              `json:"public,omitempty"`
 	Meta      map[string]string `json:"user_metadata,omitempty"`
 }
 
@@ -59,7 +60,9 @@ func (c *checkpoint) path() tinker.Path {
 //
 //	lock                                    held while a server uses the folder
 //	ephemeral/                              snapshots without a name; emptied at the start
+//	sessions/{session}.json                 those that have not ended
 //	runs/{model}/run.json
+//	runs/{model}/state.json                 where the model is; names a folder below data/ too
 //	runs/{model}/{weights,sampler_weights}/{name}.json   manifests
 //	runs/{model}/data/{random}/             adapter files in the PEFT layout, optimizer.safetensors
 type checkpoints struct {
@@ -116,6 +119,11 @@ func (c *checkpoints) clean() error {
 		for _, ck := range saved {
 			used[ck.Data] = true
 		}
+		kept, err := c.keptData(r.ID)
+		if err != nil {
+			return err
+		}
+		used[kept] = true
 		entries, err := os.ReadDir(filepath.Join(c.dir(r.ID), "data"))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
@@ -214,6 +222,18 @@ func (c *checkpoints) read(manifest string) (*checkpoint, error) {
 		return nil, fmt.Errorf("checkpoint manifest %s is damaged", filepath.Base(manifest))
 	}
 	return &ck, nil
+}
+
+// change rewrites a checkpoint's manifest.
+func (c *checkpoints) change(p tinker.Path, edit func(*checkpoint)) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	ck, err := c.read(c.manifest(p))
+	if err != nil {
+		return err
+	}
+	edit(ck)
+	return writeJSONFile(c.manifest(p), ck)
 }
 
 // delete removes the manifest first: what is no longer named is no longer there.

@@ -23,6 +23,7 @@ type future struct {
 	kind      string        // content type of body
 	body      []byte
 	finished  time.Time
+	cancel    func() // of a sample; nil for what cannot be called off
 }
 
 // futures holds the accepted work of every model.
@@ -47,6 +48,13 @@ func (fs *futures) add(model string) *future {
 	fs.byID[f.id] = f
 	fs.forget()
 	return f
+}
+
+// cancelBy notes how the work is called off.
+func (fs *futures) cancelBy(f *future, cancel func()) {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	f.cancel = cancel
 }
 
 func (fs *futures) get(id string) (*future, bool) {

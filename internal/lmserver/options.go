@@ -23,12 +23,18 @@ type Options struct {
 	StateDir    string // training checkpoints live here and survive a restart; "" answers 404 on the training API
 
 	Checkpointing bool // training computes activations again instead of keeping them
+	DropUnembed   bool // an adapter that is to sit on the unembedding too, which the official client asks for unless told otherwise, is made without that part; else it is refused
+	DurableSteps  bool // what a model acknowledges is on disk before, and a server over the same folder goes on from it
 
 	MaxBody        int64         // bytes of a request body after decompression, default 64 MiB
 	MaxData        int           // data of one forward_backward request, default 4096
 	MaxRows        int           // soft-prompt rows of one part, default 1024
 	MaxAdapter     int64         // bytes of an adapter's files, default 2 GiB
 	MaxInFlight    int           // generation requests accepted at a time, default 1024; more get 503
+	MaxSessions    int           // known at a time, default 4096; more get 429, as with the next three
+	MaxModels      int           // under training at a time, default 64
+	MaxSamplers    int           // sampling sessions at a time, default 1024
+	MaxWaiting     int           // requests of one model that wait for their turn, default 256
 	GapTimeout     time.Duration // wait for a missing seq_id before going on without it, default 60 s
 	LongPoll       time.Duration // retrieve_future answers try_again after it, default 20 s, at most 30 s
 	KeepFutures    time.Duration // finished results stay retrievable, default 15 min
@@ -51,6 +57,10 @@ func (o Options) withDefaults() (Options, error) {
 	setDefault(&o.MaxRows, 1024)
 	setDefault(&o.MaxAdapter, 2<<30)
 	setDefault(&o.MaxInFlight, 1024)
+	setDefault(&o.MaxSessions, 4096)
+	setDefault(&o.MaxModels, 64)
+	setDefault(&o.MaxSamplers, 1024)
+	setDefault(&o.MaxWaiting, 256)
 	setDefault(&o.GapTimeout, time.Minute)
 	setDefault(&o.LongPoll, 20*time.Second)
 	setDefault(&o.KeepFutures, 15*time.Minute)

@@ -11,8 +11,7 @@ import (
 )
 
 const (
-	maxWaiting = 256    // requests of one model that wait for their turn
-	maxSeen    = 20_000 // sequence numbers of one model that are remembered for idempotency
+	maxSeen = 20_000 // sequence numbers of one model that are remembered for idempotency
 )
 
 // digest identifies a request's content.
@@ -23,6 +22,7 @@ type work func(ctx context.Context) (any, error)
 type task struct {
 	future *future
 	run    work
+	next   int32 // the number after it
 }
 
 type seenRequest struct {
@@ -48,7 +48,16 @@ type model struct {
 	wake    chan struct{} // holds at most one signal
 	touched time.Time
 
+	most    int                              // requests that may wait
+	keep    func(m *model, next int32) error // puts the state on disk before a result can be fetched
+	forget  func(id string)                  // takes it off the disk again
+	revived bool                             // known from disk, and no request has run since
+
 	// The worker's own.
+	prepare func() error // makes the trainer of a revived model
+	state   runState
+	lost    bool // its gradients went with the last server
+	changed bool // weights or moments are others than on disk
 	trainer trainer
 	broken  error // creation failed
 	started bool  // a training request has run
@@ -81,13 +90,13 @@ func (m *model) submit(seq int32, content digest, run work) (id string, busy boo
 		return reject("model %s is unloaded", m.id)
 	case seq < m.next:
 		return reject("seq_id %d of %s is over: the model is at %d", seq, m.id, m.next)
-	case len(m.waiting) >= maxWaiting && seq != m.next:
+	case len(m.waiting) >= m.most && seq != m.next:
 		return "", true
 	}
 	f := m.futures.add(m.id)
 	m.seen[seq] = seenRequest{content, f.id}
 	delete(m.seen, seq-maxSeen)
-	m.waiting[seq] = &task{f, run}
+	m.waiting[seq] = &task{f, run, seq + 1}
 	m.signal()
 	return f.id, false
 }
@@ -102,6 +111,9 @@ func (m *model) signal() {
 // work runs the model's requests until ctx ends or the model is closed, then fails what is left and frees the trainer.
 func (m *model) work(ctx context.Context) {
 	defer m.drain(ctx)
+	if m.prepare != nil {
+		m.broken = m.prepare()
+	}
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	missing := int32(-1) // the number waited for, when later ones are here
@@ -112,6 +124,11 @@ func (m *model) work(ctx context.Context) {
 			return
 		case t != nil:
 			result, err := m.attempt(ctx, t.run)
+			if m.broken == nil && m.keep != nil {
+				if kept := m.keep(m, t.next); kept != nil {
+					result, err = nil, kept
+				}
+			}
 			m.futures.settle(t.future, result, err)
 			continue
 		case gap >= 0 && gap != missing:
@@ -140,6 +157,7 @@ func (m *model) take() (t *task, gap int32, closed bool) {
 	if t, ok := m.waiting[m.next]; ok {
 		delete(m.waiting, m.next)
 		m.next++
+		m.revived = false
 		return t, -1, false
 	}
 	if len(m.waiting) > 0 {
@@ -158,9 +176,19 @@ func (m *model) skip() {
 			first = seq
 		}
 	}
-	if first >= 0 {
-		m.next = first
+	if first < 0 {
+		return
 	}
+	if m.revived { // those between are no refused ones: they were acknowledged and went with the server
+		lost := fmt.Sprintf("requests %d to %d of %s were lost when the server was restarted; send them again", m.next, first-1, m.id)
+		for seq, t := range m.waiting {
+			m.futures.settle(t.future, nil, userError("%s", lost))
+			delete(m.seen, seq)
+		}
+		m.waiting = map[int32]*task{}
+		return
+	}
+	m.next = first
 }
 
 // attempt runs one task. A panic below becomes the failure of this request alone: the process serves other models.
@@ -196,6 +224,9 @@ func (m *model) drain(ctx context.Context) {
 	m.mu.Unlock()
 	for _, t := range rest {
 		m.futures.settle(t.future, nil, reason)
+	}
+	if m.forget != nil && ctx.Err() == nil { // unloaded, not stopped with the server
+		m.forget(m.id)
 	}
 	if m.trainer != nil {
 		m.trainer.Close()

@@ -11,13 +11,9 @@ import (
 	"sync"
 	"time"
 
+	"recpie/internal/fault"
 	"recpie/internal/lm"
 	"recpie/internal/wire/tinker"
-)
-
-const (
-	maxSessions = 4096 // finished ones are remembered for a while
-	maxModels   = 64   // under training at a time
 )
 
 // training is the state behind the training dialect: sessions, models with their queues, samplers, futures and checkpoints.
@@ -47,6 +43,8 @@ type session struct {
 	last     time.Time
 	finished bool
 	created  map[int]seenRequest // by model_seq_id
+	begun    time.Time
+	meta     map[string]string
 }
 
 func newTraining(s *Server, opt Options, newTrainer func(lm.LoRAConfig) (trainer, error)) (*training, error) {
@@ -58,6 +56,10 @@ func newTraining(s *Server, opt Options, newTrainer func(lm.LoRAConfig) (trainer
 		sessions: map[string]*session{}, models: map[string]*model{}, samplers: map[string]*sampler{}, stopPoll: make(chan struct{})}
 	t.futures = newFutures(opt.KeepFutures, func(m string) string { return strings.ReplaceAll(m, store.root, "<state>") })
 	t.ctx, t.cancel = context.WithCancel(context.Background())
+	if err := t.restore(); err != nil {
+		t.close()
+		return nil, fault.New(fault.Fatal, "lmserver: state folder", err)
+	}
 	t.workers.Add(1)
 	go func() {
 		defer t.workers.Done()
@@ -94,6 +96,14 @@ func (t *training) routes(handle func(method, path string, h http.HandlerFunc)) 
 	})
 	handle("GET", tinker.PathCapabilities, t.capabilities)
 	handle("GET", "/api/v1/samplers/{id}", t.getSampler)
+	handle("POST", tinker.PathRetrieveFutures, t.retrieveFutures)
+	handle("POST", tinker.PathCancelFuture, t.cancelFuture)
+	handle("GET", tinker.PathSessions, t.listSessions)
+	handle("GET", tinker.PathSessions+"/{id}", t.getSession)
+	handle("GET", tinker.PathCheckpoints, t.listAllCheckpoints)
+	handle("PUT", tinker.PathTrainingRuns+"/{id}/checkpoints/{kind}/{name}/ttl", t.setTTL)
+	handle("POST", tinker.PathTrainingRuns+"/{id}/checkpoints/{kind}/{name}/publish", t.setPublic(true))
+	handle("DELETE", tinker.PathTrainingRuns+"/{id}/checkpoints/{kind}/{name}/publish", t.setPublic(false))
 	handle("GET", tinker.PathTrainingRuns, t.listRuns)
 	handle("GET", tinker.PathTrainingRuns+"/{id}", t.getRun)
 	handle("GET", tinker.PathTrainingRuns+"/{id}/checkpoints", t.listCheckpoints)
@@ -159,7 +169,9 @@ func (t *training) end(s *session) {
 	t.mu.Unlock()
 	for _, m := range gone {
 		m.close()
+		t.store.forgetState(m.id)
 	}
+	t.store.dropSession(s.id)
 	for _, sm := range samplers {
 		t.snapshots.unload(sm.id)
 	}
@@ -188,7 +200,11 @@ func (t *training) lookup(w http.ResponseWriter, id string) (*model, bool) {
 	defer t.mu.Unlock()
 	m, ok := t.models[id]
 	if !ok {
-		writeDetail(w, http.StatusNotFound, "unknown model %q", id)
+		text := fmt.Sprintf("unknown model %q", id)
+		if why := t.gone(id); why != "" {
+			text = why
+		}
+		writeDetail(w, http.StatusNotFound, "%s", text)
 		return nil, false
 	}
 	m.session.last = time.Now()
@@ -242,7 +258,7 @@ func (t *training) enqueue(w http.ResponseWriter, m *model, seq int32, content d
 	id, busy := m.submit(seq, content, run)
 	if busy {
 		w.Header().Set("Retry-After", "1")
-		writeDetail(w, http.StatusTooManyRequests, "%d requests of model %s are waiting", maxWaiting, m.id)
+		writeDetail(w, http.StatusTooManyRequests, "%d requests of model %s are waiting", m.most, m.id)
 		return
 	}
 	writeJSON(w, http.StatusOK, tinker.Future{RequestID: id, ModelID: m.id})
@@ -262,18 +278,30 @@ func (t *training) capabilities(w http.ResponseWriter, _ *http.Request) {
 }
 
 func (t *training) createSession(w http.ResponseWriter, r *http.Request) {
-	if _, ok := t.read(w, r, &struct{}{}); !ok {
+	var req struct {
+		Meta map[string]string `json:"user_metadata"`
+	}
+	if _, ok := t.read(w, r, &req); !ok {
 		return
 	}
-	s := &session{id: newID("s"), last: time.Now(), created: map[int]seenRequest{}}
+	now := time.Now()
+	s := &session{id: newID("s"), last: now, begun: now.UTC(), meta: req.Meta, created: map[int]seenRequest{}}
+	if t.opt.DurableSteps {
+		if err := t.store.keepSession(sessionState{ID: s.id, Created: s.begun, Meta: s.meta}); err != nil {
+			t.opt.Log.Error("a session cannot be kept", "err", err)
+			writeDetail(w, http.StatusInternalServerError, "the session cannot be kept on disk")
+			return
+		}
+	}
 	t.mu.Lock()
-	full := len(t.sessions) >= maxSessions
+	full := len(t.sessions) >= t.opt.MaxSessions
 	if !full {
 		t.sessions[s.id] = s
 	}
 	t.mu.Unlock()
 	if full {
-		writeDetail(w, http.StatusTooManyRequests, "%d sessions are known; finish some", maxSessions)
+		t.store.dropSession(s.id)
+		writeDetail(w, http.StatusTooManyRequests, "%d sessions are known; finish some", t.opt.MaxSessions)
 		return
 	}
 	writeJSON(w, http.StatusOK, tinker.CreateSessionResponse{Type: "create_session", SessionID: s.id})

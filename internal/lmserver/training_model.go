@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/binary"
+	"encoding/hex"
 	"fmt"
 	"math"
 	"net/http"
@@ -30,6 +31,10 @@ func (t *training) createModel(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	lora := req.LoRA
+	if lora != nil && lora.TrainUnembed && t.opt.DropUnembed {
+		lora.TrainUnembed = false
+		t.opt.Log.Warn("the adapter is made without the unembedding", "session", req.SessionID)
+	}
 	switch {
 	case req.BaseModel != t.srv.base:
 		writeDetail(w, http.StatusBadRequest, "unknown base model %q; this server has %s", req.BaseModel, t.srv.base)
@@ -70,8 +75,8 @@ func (t *training) addModel(w http.ResponseWriter, s *session, seq int, content 
 		writeJSON(w, http.StatusOK, answer)
 		return
 	}
-	if len(t.models) >= maxModels {
-		writeDetail(w, http.StatusTooManyRequests, "%d models are under training; unload some", maxModels)
+	if len(t.models) >= t.opt.MaxModels {
+		writeDetail(w, http.StatusTooManyRequests, "%d models are under training; unload some", t.opt.MaxModels)
 		return
 	}
 	if !modelID.MatchString(id) || s.finished || t.ctx.Err() != nil {
@@ -79,6 +84,8 @@ func (t *training) addModel(w http.ResponseWriter, s *session, seq int, content 
 		return
 	}
 	m := newModel(id, s, cfg, meta, t.futures, t.opt.GapTimeout)
+	m.most, m.keep, m.forget = t.opt.MaxWaiting, t.keepModel, t.store.forgetState
+	m.state = runState{Session: s.id, ModelSeq: seq, Content: hex.EncodeToString(content[:])}
 	request, _ := m.submit(0, content, func(context.Context) (any, error) {
 		if m.trainer, m.broken = t.newTrainer(cfg); m.broken == nil {
 			m.broken = t.store.addRun(m.run(t.srv.base))
@@ -94,11 +101,7 @@ func (t *training) addModel(w http.ResponseWriter, s *session, seq int, content 
 	})
 	s.created[seq] = seenRequest{content, request}
 	t.models[id] = m
-	t.workers.Add(1)
-	go func() {
-		defer t.workers.Done()
-		m.work(t.ctx)
-	}()
+	t.work(m)
 	writeJSON(w, http.StatusOK, tinker.Future{RequestID: request, ModelID: id})
 }
 
@@ -135,6 +138,7 @@ func (t *training) unloadModel(w http.ResponseWriter, r *http.Request) {
 	delete(t.models, m.id)
 	t.mu.Unlock()
 	m.close()
+	t.store.forgetState(m.id)
 	f := t.futures.add(m.id)
 	t.futures.settle(f, tinker.CreateModelResult{ModelID: m.id, Type: "unload_model"}, nil)
 	writeJSON(w, http.StatusOK, tinker.Future{RequestID: f.id, ModelID: m.id})
@@ -153,7 +157,12 @@ func (t *training) optimStep(w http.ResponseWriter, r *http.Request) {
 	}
 	p := lm.AdamParams{LearningRate: req.AdamParams.LearningRate, Beta1: req.AdamParams.Beta1, Beta2: req.AdamParams.Beta2,
 		Eps: req.AdamParams.Eps, WeightDecay: req.AdamParams.WeightDecay, GradClipNorm: req.AdamParams.GradClipNorm}
-	t.enqueue(w, m, req.SeqID, contentOf(r.URL.Path, body), func(context.Context) (any, error) {
+	content := contentOf(r.URL.Path, body)
+	t.enqueue(w, m, req.SeqID, content, func(context.Context) (any, error) {
+		if m.lost {
+			m.lost, m.state.Pending = false, false
+			return nil, userError("the gradients of this step were lost when the server was restarted: send its forward_backward requests again, under new numbers, and the step after them")
+		}
 		if p.LearningRate < 0 || p.Beta1 < 0 || p.Beta1 >= 1 || p.Beta2 < 0 || p.Beta2 >= 1 || p.Eps <= 0 || p.WeightDecay < 0 {
 			return nil, userError("adam_params are out of range: %+v", p)
 		}
@@ -162,9 +171,11 @@ func (t *training) optimStep(w http.ResponseWriter, r *http.Request) {
 		if err != nil {
 			return nil, err
 		}
+		m.changed, m.state.Pending = true, false
 		if math.IsNaN(norm) || math.IsInf(norm, 0) {
 			return nil, fault.Newf(fault.Fatal, "", "the gradient norm is %v", norm)
 		}
-		return tinker.OptimStepResult{Metrics: map[string]float64{"grad_norm": norm}}, nil
+		m.state.Last = &lastStep{Seq: req.SeqID, Content: hex.EncodeToString(content[:]), Metrics: map[string]float64{"grad_norm": norm}}
+		return tinker.OptimStepResult{Metrics: m.state.Last.Metrics}, nil
 	})
 }

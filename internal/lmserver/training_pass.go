@@ -50,6 +50,9 @@ func (t *training) forwardBackward(w http.ResponseWriter, r *http.Request) {
 		if err != nil {
 			return nil, err
 		}
+		if !forwardOnly {
+			m.state.Pending = true
+		}
 		return t.encodePass(res, data, forwardOnly), nil
 	})
 }

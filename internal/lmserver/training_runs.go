@@ -30,8 +30,17 @@ func (t *training) view(r run, checkpoints []checkpoint) tinker.TrainingRun {
 		last = m.touched
 		m.mu.Unlock()
 	}
-	return tinker.TrainingRun{TrainingRunID: r.ID, BaseModel: r.BaseModel, ModelOwner: "local", IsLoRA: true, LoRARank: r.LoRA.Rank,
-		LastRequestTime: last.UTC().Format(time.RFC3339)}
+	view := tinker.TrainingRun{TrainingRunID: r.ID, BaseModel: r.BaseModel, ModelOwner: "local", IsLoRA: true, LoRARank: r.LoRA.Rank,
+		LastRequestTime: last.UTC().Format(time.RFC3339), UserMetadata: r.Meta}
+	for i := range checkpoints { // oldest first
+		one := t.viewCheckpoint(&checkpoints[i])
+		if checkpoints[i].Kind == tinker.KindSampler {
+			view.LastSamplerCheckpoint = &one
+		} else {
+			view.LastCheckpoint = &one
+		}
+	}
+	return view
 }
 
 func (t *training) listRuns(w http.ResponseWriter, r *http.Request) {
@@ -54,7 +63,7 @@ func (t *training) listRuns(w http.ResponseWriter, r *http.Request) {
 		views = append(views, t.view(one, saved))
 	}
 	writeJSON(w, http.StatusOK, map[string]any{"training_runs": views,
-		"cursor": map[string]int{"offset": offset, "limit": limit, "total_count": total}})
+		"cursor": tinker.Cursor{Offset: offset, Limit: limit, TotalCount: total}})
 }
 
 // queryInt reads a small non-negative number of the query, or the default.
@@ -93,13 +102,8 @@ func (t *training) listCheckpoints(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	out := tinker.Checkpoints{Checkpoints: make([]tinker.Checkpoint, 0, len(saved))}
-	for _, ck := range saved {
-		kind := "training"
-		if ck.Kind == tinker.KindSampler {
-			kind = "sampler"
-		}
-		out.Checkpoints = append(out.Checkpoints, tinker.Checkpoint{CheckpointID: ck.path().CheckpointID(), CheckpointType: kind,
-			Time: ck.Created.Format(time.RFC3339Nano), TinkerPath: ck.path().String()})
+	for i := range saved {
+		out.Checkpoints = append(out.Checkpoints, t.viewCheckpoint(&saved[i]))
 	}
 	writeJSON(w, http.StatusOK, out)
 }

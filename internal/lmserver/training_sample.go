@@ -9,15 +9,13 @@ import (
 	"path/filepath"
 	"time"
 
+	"recpie/internal/fault"
 	"recpie/internal/lm"
 	"recpie/internal/wire/tinker"
 	pb "recpie/internal/wire/tinker/tinkerpb"
 )
 
-const (
-	maxSamplers = 256
-	maxSamples  = 1024
-)
+const maxSamples = 1024
 
 // sampler is a sampling session: the base model, or a snapshot of an adapter that is held in memory until the session ends.
 type sampler struct {
@@ -26,16 +24,17 @@ type sampler struct {
 	path    string // tinker path, "" for the base model and for unnamed snapshots
 	base    bool
 	seen    map[int64]seenRequest
+	ended   completions
 }
 
 // openSampler loads the adapter files of dir ("" for the base model) for a new sampling session.
 func (t *training) openSampler(s *session, path, dir string) (string, error) {
-	sm := &sampler{id: newID("sampler/"), session: s, path: path, base: dir == "", seen: map[int64]seenRequest{}}
+	sm := &sampler{id: newID("sampler/"), session: s, path: path, base: dir == "", seen: map[int64]seenRequest{}, ended: newCompletions()}
 	t.mu.Lock()
-	full := len(t.samplers) >= maxSamplers
+	full := len(t.samplers) >= t.opt.MaxSamplers
 	t.mu.Unlock()
 	if full {
-		return "", userError("%d sampling sessions are open: finish their session first", maxSamplers)
+		return "", fault.Newf(fault.Transient, "", "%d sampling sessions are open: finish their sessions, or raise the limit of samplers", t.opt.MaxSamplers)
 	}
 	if !sm.base {
 		if err := t.snapshots.load(sm.id, path, dir); err != nil {
@@ -82,7 +81,12 @@ func (t *training) createSampler(w http.ResponseWriter, r *http.Request) {
 	}
 	id, err := t.openSampler(s, req.ModelPath, dir)
 	if err != nil {
-		writeDetail(w, http.StatusBadRequest, "%s", t.futures.scrub(err.Error()))
+		status := http.StatusBadRequest
+		if fault.ClassOf(err) == fault.Transient {
+			status = http.StatusTooManyRequests
+			w.Header().Set("Retry-After", "1")
+		}
+		writeDetail(w, status, "%s", t.futures.scrub(err.Error()))
 		return
 	}
 	writeJSON(w, http.StatusOK, map[string]string{"type": "create_sampling_session", "sampling_session_id": id})
@@ -121,6 +125,11 @@ type sampleRequest struct {
 		TopP        *float64        `json:"top_p"`
 		Stop        json.RawMessage `json:"stop"`
 	} `json:"sampling_params"`
+	PromptEmbeds *struct { // prompt_embeds.v1: rows for placeholder tokens of the prompt
+		Data  []float32 `json:"data"`
+		Shape []int     `json:"shape"` // [rows, hidden]
+	} `json:"prompt_embeds"`
+	EmbedsAt       *int `json:"prompt_embeds_position"` // of the first placeholder, default 0
 	PromptLogprobs bool `json:"prompt_logprobs"`
 	PromptLast     *int `json:"prompt_logprobs_last_n"` // only the last n positions are wanted
 	TopKPrompt     int  `json:"topk_prompt_logprobs"`
@@ -172,12 +181,16 @@ func (t *training) sample(w http.ResponseWriter, r *http.Request) {
 	sm.seen[req.SeqID] = seenRequest{content, f.id}
 	sm.session.last = time.Now()
 	answer.RequestID = f.id
+	ctx, cancel := context.WithCancel(t.ctx)
+	t.futures.cancelBy(f, cancel)
 	t.workers.Add(1)
 	go func() {
 		defer t.workers.Done()
+		defer cancel()
 		defer func() { <-t.srv.inFlight }()
-		result, err := t.draw(t.ctx, sm, &req)
+		result, err := t.draw(ctx, sm, &req)
 		t.futures.settle(f, result, err)
+		sm.ended.add(tinker.Completion{State: outcomeOf(err), RequestID: f.id, Size: len(f.body)})
 	}()
 	writeJSON(w, http.StatusOK, answer)
 }
@@ -228,6 +241,10 @@ func (t *training) sampleOf(req *sampleRequest) (*lm.GenRequest, *prompt, error)
 			return nil, nil, userError("token %d is out of vocabulary", id)
 		}
 	}
+	soft, err := t.softPrompt(req, p.ids)
+	if err != nil {
+		return nil, nil, err
+	}
 	s := &req.Params
 	if s.MaxTokens != nil && *s.MaxTokens < 1 {
 		return nil, nil, userError("max_tokens must be at least 1")
@@ -236,7 +253,7 @@ func (t *training) sampleOf(req *sampleRequest) (*lm.GenRequest, *prompt, error)
 	if err != nil {
 		return nil, nil, userError("%v", err)
 	}
-	gen := &lm.GenRequest{Prompt: p.ids, N: req.NumSamples, MaxTokens: room, Temperature: or(s.Temperature, 1), TopP: or(s.TopP, 1),
+	gen := &lm.GenRequest{Prompt: p.ids, Soft: soft, N: req.NumSamples, MaxTokens: room, Temperature: or(s.Temperature, 1), TopP: or(s.TopP, 1),
 		TopK: or(s.TopK, -1), Seed: s.Seed, Logprobs: min(max(req.TopKSample, 0), maxLogprobs), PromptLogprobs: -1}
 	if req.PromptLogprobs || req.TopKPrompt > 0 {
 		gen.PromptLogprobs = min(max(req.TopKPrompt, 0), maxLogprobs)
@@ -263,6 +280,30 @@ func (t *training) sampleOf(req *sampleRequest) (*lm.GenRequest, *prompt, error)
 		}
 	}
 	return gen, p, nil
+}
+
+// softPrompt puts the request's rows in place of the placeholders.
+func (t *training) softPrompt(req *sampleRequest, ids []int32) ([]lm.SoftRows, error) {
+	e := req.PromptEmbeds
+	if e == nil {
+		return nil, nil
+	}
+	hidden, at := t.opt.Model.Model.Cfg.HiddenSize, or(req.EmbedsAt, 0)
+	if len(e.Shape) != 2 || e.Shape[1] != hidden || e.Shape[0] < 1 || e.Shape[0] > t.opt.MaxRows || len(e.Data) != e.Shape[0]*hidden {
+		return nil, userError("prompt_embeds must be [1 to %d, %d], its shape is %v with %d numbers", t.opt.MaxRows, hidden, e.Shape, len(e.Data))
+	}
+	for i, v := range e.Data {
+		if math.IsNaN(float64(v)) || math.IsInf(float64(v), 0) {
+			return nil, userError("prompt_embeds number %d is %v", i, v)
+		}
+	}
+	if at < 0 || at+e.Shape[0] > len(ids) {
+		return nil, userError("%d rows at position %d do not fit a prompt of %d tokens", e.Shape[0], at, len(ids))
+	}
+	for i := range e.Shape[0] {
+		ids[at+i] = t.srv.marker()
+	}
+	return []lm.SoftRows{{Pos: at, Rows: e.Shape[0], Data: e.Data}}, nil
 }
 
 func encodeSample(res *lm.GenResult, req *sampleRequest, prompt int) *pb.SampleResponse {

@@ -11,6 +11,8 @@ import (
 	"recpie/internal/wire/tinker"
 )
 
+const maxTTL = int64(1) << 31 // seconds
+
 type saveRequest struct {
 	tinker.SaveWeightsRequest
 	Meta map[string]string `json:"user_metadata"`
@@ -46,8 +48,8 @@ func (t *training) save(w http.ResponseWriter, r *http.Request, kind, typ string
 		}
 		ck := checkpoint{Run: m.run(t.srv.base), Kind: kind, Name: req.Path, Optimizer: kind == tinker.KindWeights, Created: time.Now().UTC(), Meta: req.Meta}
 		if req.TTLSeconds != nil {
-			if *req.TTLSeconds < 1 || *req.TTLSeconds > 1<<31 {
-				return nil, userError("ttl_seconds must be between 1 and 2147483648")
+			if *req.TTLSeconds < 1 || int64(*req.TTLSeconds) > maxTTL {
+				return nil, userError("ttl_seconds must be between 1 and %d", maxTTL)
 			}
 			at := ck.Created.Add(time.Duration(*req.TTLSeconds) * time.Second)
 			ck.Expires = &at
@@ -103,7 +105,7 @@ func (t *training) loadWeights(w http.ResponseWriter, r *http.Request) {
 			if err := m.trainer.Load(dir, req.Optimizer); err != nil {
 				return nil, err
 			}
-			m.started = true
+			m.started, m.changed = true, true
 			return done(m.id), nil
 		})
 		return
@@ -125,6 +127,7 @@ func (t *training) loadWeights(w http.ResponseWriter, r *http.Request) {
 		if err := m.trainer.Load(dir, req.Optimizer); err != nil {
 			return nil, err
 		}
+		m.changed = true
 		return done(m.id), nil
 	})
 }

@@ -7,278 +7,208 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"io"
-	"math"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
-	"syscall"
+	"sync"
 	"testing"
 	"time"
 )
 
-const (
-	loopRounds, loopSteps = 2, 6
-	loopKillAfter         = 3 // steps of the first process
-	loopGap               = 0.02
-)
-
-// loopRun is a "recpie train" whose explanations come from a real vLLM and whose policy is trained by "recpie lm serve", both on one checkpoint
-// that our warm-up taught.
-type loopRun struct {
-	t        *testing.T
-	dir      string
-	run      string // run directory
-	name     string // of the model
-	model    string // its folder
-	settings string // all but where the servers are
-	port     int    // of the training server
-	began    time.Time
+// The whole loop on real data: a vLLM writes the sentences and serves each version of the adapter, our server trains it. The run is
+// killed in the middle of a round and continued by the same command. Sampler and trainer must agree in every step, which they do only if vLLM
+// samples from the version that was published last and from the soft prompts that the trainer sees.
+func TestVLLMLoop(t *testing.T) {
+	const steps = 4
+	l := newLoop(t, "warm", fmt.Sprintf("{rounds: 2, steps: %d, pairs: 8, group: 4, validation: 64, learning_rate: 1e-3}", steps))
+	l.train("step 6:") // the second round's second
+	l.train("")
+	l.check(2, steps)
+	out, err := exec.CommandContext(t.Context(), l.bin, "adapters", "list", "--run", l.path("run"), "-o", "json").Output()
+	var listed []struct{ Active bool }
+	if err == nil {
+		err = json.Unmarshal(out, &listed)
+	}
+	if err != nil || len(listed) < 2*steps {
+		t.Errorf("recpie adapters list: %v, %d versions", err, len(listed))
+	}
 }
 
-// newLoop warms up the model of the settings.
-func newLoop(t *testing.T, name, settings string) *loopRun {
+// vLLM serves no adapters on GPT-2. Doctor finds out and says what a run will do, and the run trains the soft prompts alone.
+func TestVLLMSoftLoop(t *testing.T) {
+	const steps = 3
+	l := newLoop(t, "warm-gpt2", fmt.Sprintf("{rounds: 1, steps: %d, pairs: 8, group: 4, validation: 64, projection_rate: 0.02, max_rejected: 0.9}", steps))
+	out, err := exec.CommandContext(t.Context(), l.bin, "doctor", "-c", l.path("recpie.yaml")).CombinedOutput()
+	for line := range strings.Lines(string(out)) {
+		if strings.Contains(line, "run-time adapters") || strings.Contains(line, "policy path") || strings.Contains(line, "policy.path") {
+			t.Log(strings.TrimSpace(line))
+		}
+	}
+	if text := string(out); err != nil || !strings.Contains(text, "LoRA is off") || !strings.Contains(text, "soft_prompt: the language model stays as it is") || !strings.Contains(text, "policy.path: merged") {
+		t.Errorf("doctor on a GPT-2: %v\n%s", err, out)
+	}
+	if text := l.fails("--set", "policy.path=lora", "--run", l.path("run-lora")); !strings.Contains(text, "LoRA is off") || !strings.Contains(text, "policy.path: auto") {
+		t.Errorf("policy.path: lora says\n%s", text)
+	}
+	l.train("")
+	l.check(1, steps)
+}
+
+// newLoop starts our training server over one of the models and writes the settings of a run with it and the script's vLLM.
+func newLoop(t *testing.T, model, policy string) *loopRun {
 	t.Helper()
-	l := &loopRun{t: t, dir: t.TempDir(), name: name, settings: settings, port: freePort(t), began: time.Now()}
-	l.run = filepath.Join(l.dir, "run")
-	l.configure("", "")
-	var warm struct{ Dir string }
-	if err := json.Unmarshal(l.output("lm", "warmup", "-o", "json"), &warm); err != nil {
+	return newLoopAt(t, need(t, "RECPIE_VLLM_URL"), model, policy, "off")
+}
+
+// newLoopAt does it for a vLLM at an address. The training server loads adapters from root.
+func newLoopAt(t *testing.T, url, model, policy, root string) *loopRun {
+	t.Helper()
+	l := &loopRun{t: t, dir: t.TempDir(), bin: need(t, "RECPIE_PEERS_BIN")}
+	config := fmt.Sprintf(`run: %s
+data: {path: ml-100k, sample_pairs: 300, max_records: 60}
+inference:
+  model: %s
+  endpoints: [{url: %s}]
+  concurrency: 64
+training: {url: %s, rank: 8}
+policy: %s
+recommender: {seeds: 1, epochs: 6}
+`, l.path("run"), model, url, l.serveTraining(filepath.Join(need(t, "RECPIE_VLLM_MODELS"), model), root), policy)
+	if err := os.WriteFile(l.path("recpie.yaml"), []byte(config), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	l.model = warm.Dir
-	if err := os.Symlink(warm.Dir, filepath.Join(need(t, "RECPIE_VLLM_MODELS"), name)); err != nil {
-		t.Fatal(err)
-	}
-	t.Logf("warmed up after %s", time.Since(l.began).Round(time.Second))
 	return l
 }
 
-// configure writes the settings, for a vLLM at a URL, with more of them at the end.
-func (l *loopRun) configure(url, more string) {
-	l.t.Helper()
-	endpoints := ""
-	if url != "" {
-		endpoints = fmt.Sprintf("endpoints: [{url: %q}]", url)
-	}
-	text := fmt.Sprintf("run: %s\n%s\ninference: {model: %s, concurrency: 64, max_tokens: 48, %s}\ntraining: {url: \"http://127.0.0.1:%d\", rank: 8}\n%s", l.run, l.settings, l.name, endpoints, l.port, more)
-	if err := os.WriteFile(filepath.Join(l.dir, "recpie.yaml"), []byte(text), 0o644); err != nil {
-		l.t.Fatal(err)
-	}
-}
-
-// vllm starts a server of the model. A prompt that does not fit into a step is computed in pieces, and at a seeded one of those this build's
-// engine ends on a CPU ("CPU Generator does not use offset"): all prompts in flight fit into one step.
-func (l *loopRun) vllm(args ...string) *vllmServer {
-	l.t.Helper()
-	return startVLLM(l.t, l.name, nil, append([]string{"--max-model-len", "512", "--max-num-batched-tokens", "32768", "--enable-log-requests"}, args...)...)
-}
-
-// trainer starts the training server.
-func (l *loopRun) trainer(args ...string) {
-	l.t.Helper()
-	cmd := l.command(append([]string{"lm", "serve", "--model", l.model, "--name", l.name, "--listen", fmt.Sprintf("127.0.0.1:%d", l.port), "--state", filepath.Join(l.dir, "state")}, args...)...)
-	if err := cmd.Start(); err != nil {
-		l.t.Fatal(err)
-	}
-	l.t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
-}
-
-func (l *loopRun) command(args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(l.t.Context(), need(l.t, "RECPIE_PEERS_BIN"), append(args, "-c", filepath.Join(l.dir, "recpie.yaml"))...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	return cmd
-}
-
-// output runs a command to its end.
-func (l *loopRun) output(args ...string) []byte {
-	l.t.Helper()
-	cmd := l.command(args...)
-	var errs bytes.Buffer
-	cmd.Stderr = &errs
-	out, err := cmd.Output()
+// check reads what a finished run left: a version per step, sampler and trainer that agree, a report.
+func (l *loopRun) check(rounds, steps int) {
+	t := l.t
+	t.Helper()
+	text, err := os.ReadFile(l.path("run", "metrics.jsonl"))
 	if err != nil {
-		l.t.Fatalf("recpie %s: %v\n%s", args[0], err, errs.Bytes())
+		t.Fatal(err)
 	}
-	return out
+	versions, mean, worst, moved := map[string]bool{}, 0.0, 0.0, 0.0
+	for line := range bytes.Lines(text) {
+		var m struct {
+			Key     string
+			Version string
+			Gap     *float64 `json:"sampler_gap"`
+			KL      struct{ K3 float64 }
+		}
+		if err := json.Unmarshal(line, &m); err != nil {
+			t.Fatalf("metrics.jsonl: %v", err)
+		}
+		if !strings.HasPrefix(m.Key, "step/") {
+			continue
+		}
+		if m.Gap == nil || m.Version == "" {
+			t.Fatalf("a step without gap or version: %s", line)
+		}
+		versions[m.Version], mean, worst, moved = true, mean+*m.Gap, max(worst, *m.Gap), max(moved, m.KL.K3)
+	}
+	t.Logf("%d steps of as many versions, sampler and trainer %.2g nats a token apart, at most %.2g, %.3g nats from the base model", len(versions), mean/float64(max(1, len(versions))), worst, moved)
+	if len(versions) != rounds*steps {
+		t.Errorf("%d steps, want %d: %v", len(versions), rounds*steps, versions)
+	}
+	if worst > 0.02 || worst == 0 {
+		t.Errorf("sampler and trainer are %g nats a token apart, at most .02 is allowed", worst)
+	}
+	if moved < 1e-4 { // else a stale version would go unnoticed
+		t.Errorf("the policy stayed at the base model (%g nats)", moved)
+	}
+	var report struct {
+		Test struct{ Rounds []struct{ RMSE float64 } }
+	}
+	if text, err = os.ReadFile(l.path("run", "report.json")); err == nil {
+		err = json.Unmarshal(text, &report)
+	}
+	if err != nil || len(report.Test.Rounds) != rounds || report.Test.Rounds[rounds-1].RMSE <= 0 {
+		t.Errorf("report.json: %v, %+v", err, report)
+	}
+	if s, err := os.Stat(l.path("run", "report.html")); err != nil || s.Size() < 10000 {
+		t.Errorf("report.html: %v", err)
+	}
 }
 
-// train runs "recpie train". After so many policy steps it is killed, 0: never.
-func (l *loopRun) train(killAfter int) (killed bool) {
+// loopRun is one "recpie train".
+type loopRun struct {
+	t        testing.TB
+	dir, bin string
+	more     []string // arguments of the command
+}
+
+func (l *loopRun) path(parts ...string) string {
+	return filepath.Join(append([]string{l.dir}, parts...)...)
+}
+
+// serveTraining starts our server over the model until the test ends and returns its address.
+func (l *loopRun) serveTraining(model, root string) string {
 	l.t.Helper()
-	cmd := l.command("train")
-	lines, err := cmd.StderrPipe()
+	cmd := exec.Command(l.bin, "lm", "serve", "--model", model, "--listen", "127.0.0.1:0", "--adapter-root", root, "--state", l.path("state"))
+	errs, err := cmd.StderrPipe()
 	if err == nil {
 		err = cmd.Start()
 	}
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	var all bytes.Buffer
-	for s := bufio.NewScanner(io.TeeReader(lines, &all)); s.Scan(); {
-		if killAfter > 0 && strings.HasPrefix(s.Text(), fmt.Sprintf("  step %d:", killAfter)) {
-			killed = true
-			_ = cmd.Process.Kill()
+	l.t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	lines := bufio.NewScanner(errs)
+	for lines.Scan() {
+		if _, after, ok := strings.Cut(lines.Text(), " on http://"); ok {
+			go func() {
+				for lines.Scan() {
+				}
+			}()
+			return "http://" + strings.Fields(after)[0]
 		}
 	}
-	if err := cmd.Wait(); err != nil && !killed {
-		l.t.Fatalf("recpie train: %v\n%s", err, all.Bytes())
-	}
-	return killed
+	l.t.Fatal("the training server ended before it served")
+	return ""
 }
 
-// metricsLine is what is looked at of a line of metrics.jsonl.
-type metricsLine struct {
-	Key, Version string
-	Step, Tokens int
-	SamplerGap   *float64 `json:"sampler_gap"`
-	Texts        int
-	Rejected     any
-}
-
-func (l *loopRun) metrics() (all []metricsLine) {
+// fails runs the loop, which must not come to its end, and returns what it says.
+func (l *loopRun) fails(args ...string) string {
 	l.t.Helper()
-	text, err := os.ReadFile(filepath.Join(l.run, "metrics.jsonl"))
+	args = append([]string{"train", "-c", l.path("recpie.yaml")}, append(args, l.more...)...)
+	out, err := exec.CommandContext(l.t.Context(), l.bin, args...).CombinedOutput()
+	if err == nil {
+		l.t.Fatalf("recpie %q succeeded:\n%s", args, out)
+	}
+	return string(out)
+}
+
+// train runs the loop, and kills it when its output says the word.
+func (l *loopRun) train(killAt string) {
+	l.t.Helper()
+	began := time.Now()
+	cmd := exec.CommandContext(l.t.Context(), l.bin, append([]string{"train", "-c", l.path("recpie.yaml")}, l.more...)...)
+	errs, err := cmd.StderrPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	for line := range bytes.Lines(text) {
-		var m metricsLine
-		if err := json.Unmarshal(line, &m); err != nil {
-			l.t.Fatalf("%v in %s", err, line)
-		}
-		all = append(all, m)
-	}
-	return all
-}
-
-func freePort(t *testing.T) int {
-	t.Helper()
-	s, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
-	return s.Addr().(*net.TCPAddr).Port
-}
-
-// The whole loop on MovieLens 100K over two servers that hold one checkpoint: a real vLLM writes all texts, "recpie lm serve" trains, and
-// every version is published to vLLM. The checkpoint is a Llama that our warm-up taught. The run is killed in the middle and goes on.
-func TestVLLMLoop(t *testing.T) {
-	l := newLoop(t, "small", fmt.Sprintf(`
-data: {path: ml-100k, sample_pairs: 500, max_records: 30}
-lm: {family: llama, layers: 2, hidden: 128, heads: 4, vocabulary: 1024, context: 512, warmup_steps: 150, warmup_rate: 3e-3}
-prompts: {history: 2, terms: 4, token_budget: 384}
-policy: {rounds: %d, steps: %d, pairs: 8, group: 4, validation: 64, learning_rate: 1e-3}
-recommender: {seeds: 1}
-`, loopRounds, loopSteps))
-	// The list of modules as for the other servers of adapters.
-	v := l.vllm("--enable-lora", "--max-loras", "8", "--max-cpu-loras", "8", "--max-lora-rank", "16", "--enable-prefix-caching",
-		"--lora-target-modules", "q_proj", "k_proj", "v_proj", "o_proj", "qkv_proj", "gate_proj", "up_proj", "down_proj", "gate_up_proj")
-	l.trainer("--adapter-root", "off")
-	v.healthy()
-	l.configure(v.url, "")
-	t.Logf("both servers up after %s", time.Since(l.began).Round(time.Second))
-
-	if !l.train(loopKillAfter) {
-		t.Fatal("the run ended before it could be killed")
-	}
-	before := len(l.metrics())
-	l.train(0)
-	report(t, l.run)
-	log, err := os.ReadFile(filepath.Join(l.run, "run.log"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, sample, _ := strings.Cut(string(log), "records; ")
-	sample, _, _ = strings.Cut(sample, "; read")
-	t.Logf("MovieLens 100K, %s", sample)
-	t.Logf("killed after step %d, with %d lines of metrics; finished after %s", loopKillAfter, before, time.Since(l.began).Round(time.Second))
-	versions := l.checkMetrics(v)
-	l.checkVersions(v, versions)
-}
-
-// checkMetrics holds the metrics against what vLLM was asked, and returns the versions of the steps.
-func (l *loopRun) checkMetrics(v *vllmServer) (versions []string) {
-	t := l.t
-	texts, explained, seen := 0, 0, map[string]bool{}
-	mean, most := 0.0, 0.0
-	for _, m := range l.metrics() {
-		switch kind, _, _ := strings.Cut(m.Key, "/"); kind {
-		case "explanations":
-			explained++
-			texts += m.Texts
-		case "step":
-			if m.SamplerGap == nil || seen[m.Version] {
-				t.Fatalf("line %+v", m)
+	var text bytes.Buffer
+	killed := false
+	var read sync.WaitGroup
+	read.Go(func() {
+		lines := bufio.NewScanner(errs)
+		for lines.Scan() {
+			fmt.Fprintln(&text, lines.Text())
+			if killAt != "" && strings.Contains(lines.Text(), killAt) {
+				killed = true
+				_ = cmd.Process.Kill()
 			}
-			seen[m.Version] = true
-			versions = append(versions, m.Version)
-			texts += m.Texts
-			mean, most = mean+*m.SamplerGap, max(most, *m.SamplerGap)
 		}
+	})
+	read.Wait()
+	err = cmd.Wait()
+	if killed != (killAt != "") || !killed && err != nil {
+		l.t.Fatalf("recpie train (to be killed at %q): %v\n%s", killAt, err, text.Bytes())
 	}
-	if len(versions) != loopRounds*loopSteps || explained != loopRounds+1 {
-		t.Fatalf("%d steps and %d times explanations, want %d and %d", len(versions), explained, loopRounds*loopSteps, loopRounds+1)
-	}
-	mean /= float64(len(versions))
-	if most > loopGap {
-		t.Errorf("sampler and trainer are %.2g nats a token apart, allowed %g", most, loopGap)
-	}
-	loads := v.logged("Loaded new LoRA adapter")
-	t.Logf("%d policy steps on texts of vLLM: sampler and trainer %.1e nats a token apart, at most %.1e; %d texts in all, %d adapters loaded, %d chats answered, %d refused",
-		len(versions), mean, most, texts, loads, v.logged("POST /v1/chat/completions", "200"), v.logged("POST /v1/chat/completions")-v.logged("POST /v1/chat/completions", "200"))
-	if want := loopRounds * (loopSteps + 1); loads < want {
-		t.Errorf("%d adapters were loaded, want %d at least", loads, want)
-	}
-	return versions
-}
-
-// checkVersions asks for the list of versions, for whose name vLLM was asked, and for how far a version's answers are from those of the version
-// before: far enough, answers of another version would show in the gap.
-func (l *loopRun) checkVersions(v *vllmServer, versions []string) {
-	t := l.t
-	list := string(l.output("adapters", "list"))
-	for _, name := range versions {
-		if !strings.Contains(list, name) {
-			t.Errorf("adapters list has no %s:\n%s", name, list)
-		}
-		asked := v.logged("Received request", name)
-		if asked == 0 {
-			t.Errorf("vLLM was never asked for %s", name)
-		}
-	}
-	c := dial(t, v.url, "small")
-	ids := tokenize(t, c, "The user watched this movie because the user likes comedy movies and the movie is praised for its acting.")
-	score := func(name string) []float64 {
-		if err := c.LoadAdapter(t.Context(), name, filepath.Join(l.run, "adapters", name)); err != nil {
-			t.Fatal(err)
-		}
-		lps, err := c.Score(t.Context(), name, ids, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return lps
-	}
-	var moved []float64
-	last := score(versions[0])
-	for _, name := range versions[1:] {
-		now := score(name)
-		sum := 0.0
-		for i := range now {
-			sum += math.Abs(now[i]-last[i]) / float64(len(now))
-		}
-		moved = append(moved, sum)
-		last = now
-		if err := c.UnloadAdapter(t.Context(), name); err != nil {
-			t.Error(err)
-		}
-	}
-	t.Logf("a version is %.1e to %.1e nats a token from the one before", slices.Min(moved), slices.Max(moved))
-	if m := slices.Min(moved); m < 1e-4 {
-		t.Errorf("a step moves the log probabilities by %g only: an answer of another version would not be noticed", m)
-	}
+	l.t.Logf("%.0f s until %q", time.Since(began).Seconds(), killAt)
 }

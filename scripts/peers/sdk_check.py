@@ -419,6 +419,41 @@ def check_rest_listing():
     raise AssertionError("a deleted checkpoint is still described")
 
 
+def check_rest_of_sessions_and_checkpoints():
+    """Which of them a release has differs; each that it has must work."""
+    rest, path = service.create_rest_client(), shared.save_state("kept-for-rest").result().path
+    run = path.removeprefix("tinker://").split("/")[0]
+    session, made = run.split(":")[0], []
+
+    def mine():
+        return next(c for c in rest.list_user_checkpoints(limit=1000).result().checkpoints if c.tinker_path == path)
+
+    def has(name):
+        made.append(name)
+        return hasattr(rest, name) or not made.pop()
+
+    if has("list_user_checkpoints"):
+        assert mine().checkpoint_id == "weights/kept-for-rest"
+        if has("publish_checkpoint_from_tinker_path"):
+            rest.publish_checkpoint_from_tinker_path(path).result()
+            assert mine().public
+            rest.unpublish_checkpoint_from_tinker_path(path).result()
+            assert not mine().public
+        if has("set_checkpoint_ttl_from_tinker_path"):
+            rest.set_checkpoint_ttl_from_tinker_path(path, 3600).result()
+            assert mine().expires_at is not None
+            rest.set_checkpoint_ttl_from_tinker_path(path, None).result()
+            assert mine().expires_at is None
+    if has("list_sessions"):
+        assert session in rest.list_sessions(limit=1000).result().sessions
+    if has("get_session"):
+        assert run in rest.get_session(session).result().training_run_ids
+    last = rest.get_training_run(run).result().last_checkpoint
+    assert last is not None and last.tinker_path == path, last
+    assert len(made) >= 4, made
+    return ", ".join(made)
+
+
 def check_state_for_another_client():
     """The detail is what another client must find when it continues from the saved state."""
     client = trainer(seed=10)

@@ -1,14 +1,13 @@
 #!/usr/bin/env bash
 # A real vLLM server on the CPU, with small random models that the tests write themselves, and our clients against it: a Llama with
-# run-time LoRA, a GPT-2 that the embedded server holds as well, to compare the two, and a batch whose server is killed.
-# Installs 5.2 GB into the cache once (4 minutes with a fast network); after that a run takes 6 to 9 minutes and 4 GB of memory.
+# run-time LoRA, a GPT-2 that the embedded server holds as well, to compare the two, a whole run of recpie train with vLLM for sentences and
+# our server for training, and a batch whose server is killed.
+# Installs 5.2 GB into the cache once (4 minutes with a fast network); after that a run takes 4 to 6 minutes and 4 GB of memory.
 #
-#   scripts/peers/vllm.sh [llama|gpt2|train|batch|loop|paths|scale]...     (the first five when none is named)
+#   scripts/peers/vllm.sh [llama|gpt2|train|loop|batch|merged|scale]...     (all but merged and scale when none is named)
 #   scripts/peers/vllm.sh serve MODEL PORT ARGUMENTS...   (the tests start servers of their own with it)
 #
-# loop: "recpie train" on MovieLens 100K, killed once: this server writes, "recpie lm serve" trains a Llama that our warm-up taught.
-#
-# paths: the same with a GPT-2, on which vLLM has no LoRA: soft prompts alone are trained, then checkpoints are merged.
+# merged: a GPT-2, on which vLLM has no LoRA, trained by our server; vLLM is started again on a merged checkpoint after each round.
 #
 # scale: 20,000 rows with two kills of the server, 50 adapter versions under traffic, and what of the prompts two servers' prefix
 # caches hold, by routing and layout: about 20 minutes and 8 GB of memory.
@@ -98,11 +97,17 @@ tests() {
   url=
 }
 
-# adapters MODEL SLOTS: a server of adapters. The projections are listed and the slots are many because of two faults of this CPU build: with the
+# adapters MODEL SLOTS [ARGUMENT]...: a server of adapters. The projections are listed and the slots are many because of two faults of this CPU build: with the
 # token embedding among the targets, soft rows beside an adapter kill the engine; with all slots used, base rows get the last adapter.
 adapters() {
-  serve "$1" --max-model-len 512 --enable-lora --max-loras "$2" --max-cpu-loras "$2" --max-lora-rank 16 \
+  local model=$1 slots=$2
+  shift 2
+  serve "$model" --max-model-len 512 --enable-lora --max-loras "$slots" --max-cpu-loras "$slots" --max-lora-rank 16 "$@" \
     --lora-target-modules q_proj k_proj v_proj o_proj qkv_proj gate_proj up_proj down_proj gate_up_proj
+}
+
+warm_gpt2() {
+  [ -e "$work/models/warm-gpt2" ] || cp -r "$("$work/recpie" lm warmup --set lm.warmup_steps=100)" "$work/models/warm-gpt2"
 }
 
 cd "$repo"
@@ -111,7 +116,7 @@ nice scripts/with-env go build -o "$work/recpie" ./cmd/recpie
 export RECPIE_PEERS_BIN=$work/recpie
 cd internal/peers # where go test would run it
 RECPIE_PEERS_OUT=$work/models "$repo/scripts/with-env" "$work/peers.test" -test.run '^TestWriteModels$'
-[ $# -gt 0 ] || set -- llama gpt2 train batch loop
+[ $# -gt 0 ] || set -- llama gpt2 train loop batch
 for family; do
   case $family in
   llama)
@@ -128,15 +133,26 @@ for family; do
       tests "Train$one"
     done
     ;;
+  loop)
+    cp -r "$("$work/recpie" lm warmup --set lm.family=qwen2)" "$work/models/warm"
+    # Room for all prompts in flight at once: on a CPU this vLLM dies of a request with a seed whose prompt it takes in pieces.
+    adapters warm 8 --max-num-batched-tokens 32768
+    tests Loop 10m
+    warm_gpt2
+    serve warm-gpt2 --max-model-len 512 --max-num-batched-tokens 32768
+    tests SoftLoop 10m
+    ;;
   batch) tests Batch ;;
-  loop) tests Loop 9m ;;
-  paths) tests Paths 9m ;;
+  merged)
+    warm_gpt2
+    tests Merged 9m
+    ;;
   scale)
     RECPIE_VLLM_ROWS=20000 RECPIE_VLLM_KILLS=2 tests Batch 40m
     tests Prefix 20m
     adapters llama 128
     RECPIE_VLLM_SWITCHES=50 tests LlamaSwitch 20m
     ;;
-  *) die "nothing is called $family here: llama, gpt2, train, batch, loop, paths or scale" ;;
+  *) die "nothing is called $family here: llama, gpt2, train, loop, batch, merged or scale" ;;
   esac
 done

@@ -154,4 +154,5 @@ def main():
     tok.no_truncation()
     write("golden-minilm.json", record(tok, texts, random.Random(3)))
 
-main()
+if __name__ == "__main__":
+    main()

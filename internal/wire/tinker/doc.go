@@ -23,6 +23,9 @@ const (
 	PathLoadWeights      = "/api/v1/load_weights"
 	PathWeightsInfo      = "/api/v1/weights_info"
 	PathRetrieveFuture   = "/api/v1/retrieve_future"
+	PathRetrieveFutures  = "/api/v1/retrieve_futures"
+	PathCancelFuture     = "/api/v1/cancel_future"
+	PathCheckpoints      = "/api/v1/checkpoints"
 	PathTrainingRuns     = "/api/v1/training_runs" // + /{model}/checkpoints/{checkpoint}/archive
 	PathSamplingSession  = "/api/v1/create_sampling_session"
 	PathSample           = "/api/v1/asample"

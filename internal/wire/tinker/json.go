@@ -258,11 +258,23 @@ type TrainingRun struct {
 	LoRARank        int    `json:"lora_rank,omitempty"`
 	Corrupted       bool   `json:"corrupted,omitempty"`
 	LastRequestTime string `json:"last_request_time"`
+
+	LastCheckpoint        *Checkpoint       `json:"last_checkpoint,omitempty"`
+	LastSamplerCheckpoint *Checkpoint       `json:"last_sampler_checkpoint,omitempty"`
+	UserMetadata          map[string]string `json:"user_metadata,omitempty"`
 }
 
 // Checkpoints lists what a training run has saved.
 type Checkpoints struct {
 	Checkpoints []Checkpoint `json:"checkpoints"`
+	Cursor      *Cursor      `json:"cursor,omitempty"` // of GET checkpoints alone
+}
+
+// Cursor says which part of a list this is.
+type Cursor struct {
+	Offset     int `json:"offset"`
+	Limit      int `json:"limit"`
+	TotalCount int `json:"total_count"`
 }
 
 // Checkpoint is one saved state: its id is "weights/{name}" or "sampler_weights/{name}".
@@ -271,4 +283,40 @@ type Checkpoint struct {
 	CheckpointType string `json:"checkpoint_type"` // training, sampler
 	Time           string `json:"time"`            // RFC 3339
 	TinkerPath     string `json:"tinker_path"`
+
+	SizeBytes    int64             `json:"size_bytes,omitempty"`
+	Public       bool              `json:"public,omitempty"`
+	UserMetadata map[string]string `json:"user_metadata,omitempty"`
+	ExpiresAt    string            `json:"expires_at,omitempty"` // RFC 3339, absent without an end
+}
+
+// SessionView is what GET sessions/{id} tells.
+type SessionView struct {
+	TrainingRunIDs []string          `json:"training_run_ids"`
+	SamplerIDs     []string          `json:"sampler_ids"`
+	UserMetadata   map[string]string `json:"user_metadata,omitempty"`
+}
+
+// RetrieveFuturesRequest waits for samples of a sampling session that finished after a cursor.
+type RetrieveFuturesRequest struct {
+	Target struct {
+		Type      string `json:"type"` // sampling_session
+		SamplerID string `json:"sampling_session_id"`
+	} `json:"target"`
+	PrevCursor int      `json:"prev_cursor"`
+	Timeout    *float64 `json:"timeout"` // seconds
+	Retrieved  []string `json:"retrieved_request_ids"`
+}
+
+// RetrieveFuturesResponse lists them.
+type RetrieveFuturesResponse struct {
+	Completions []Completion `json:"completions"`
+	Cursor      int          `json:"cursor"`
+}
+
+// Completion is one finished request.
+type Completion struct {
+	State     string `json:"state"` // finished, failed
+	RequestID string `json:"request_id"`
+	Size      int    `json:"response_payload_uncompressed_size,omitempty"`
 }
