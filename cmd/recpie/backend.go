@@ -41,7 +41,7 @@ type backend struct {
 	trainName string            // base model at the training server
 	maxLen    int
 	lm        config.LM
-	merged    func(name string) bool // tells names of merged versions, which servers may serve in place of the base model; nil: they may not
+	merged    bool // servers may serve a merged version in place of the base model
 	stop      []func()
 }
 
@@ -90,9 +90,7 @@ func connect(ctx context.Context, c *config.Config, w *orchestrator.Workspace, s
 			return nil, err
 		}
 	}
-	if c.Policy.Path == string(policy.PathMerged) && root != "" && !c.Training.Frozen {
-		b.merged = func(name string) bool { return isMerged(root, name) }
-	}
+	b.merged = c.Policy.Path == string(policy.PathMerged)
 	if err := b.dial(ctx, c, endpoints, timeout); err != nil {
 		return nil, err
 	}
@@ -180,7 +178,7 @@ func (b *backend) dialVLLM(ctx context.Context, c *config.Config, e config.Endpo
 		}
 		return r.Canary(ctx, b.base)
 	}}
-	if len(c.Inference.Endpoints) > 0 && b.merged == nil { // the embedded server lives and dies with us
+	if len(c.Inference.Endpoints) > 0 && !b.merged { // the embedded server lives and dies with us
 		ep.Same = held.Same
 		ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 		var noting sync.WaitGroup
@@ -223,7 +221,7 @@ func (b *backend) dialTGI(ctx context.Context, c *config.Config, e config.Endpoi
 func (b *backend) serves(models []vllm.Model, url string) error {
 	var names []string
 	for _, m := range models {
-		if m.ID == b.base || b.merged != nil && b.merged(m.ID) {
+		if m.ID == b.base || b.merged && adapters.IsName(m.ID) {
 			if m.MaxLen > 0 && (b.maxLen == 0 || m.MaxLen < b.maxLen) {
 				b.maxLen = m.MaxLen
 			}

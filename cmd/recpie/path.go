@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"recpie/adapters"
+	"recpie/clients/vllm"
 	"recpie/config"
 	"recpie/internal/fault"
 	"recpie/internal/lm"
@@ -88,15 +89,6 @@ func (b *backend) stepsAtTrainer(ctx context.Context, c *config.Config) (*backen
 	return b.steps, err
 }
 
-// isMerged tells whether a version was merged into a checkpoint of its own.
-func isMerged(root, name string) bool {
-	if name == "" || name != filepath.Base(name) || name == "." || name == ".." {
-		return false
-	}
-	_, err := os.Stat(filepath.Join(root, mergedDir, name, "config.json"))
-	return err == nil
-}
-
 // serveMerged makes sure that a version's checkpoint is there and that every inference server serves it. Where one does not, the run ends with
 // what to do: the same command goes on from there.
 func (b *backend) serveMerged(model, root string) func(context.Context, *adapters.Version) error {
@@ -113,24 +105,25 @@ func (b *backend) serveMerged(model, root string) func(context.Context, *adapter
 		case err != nil:
 			return fault.New(fault.Fatal, "merge", err)
 		}
-		var without []string
-		for i, cl := range b.admin {
-			models, err := cl.Models(ctx)
-			if err != nil {
-				return err
-			}
-			var names []string
-			for _, m := range models {
-				names = append(names, m.ID)
-			}
-			if !slices.Contains(names, v.Name) {
-				without = append(without, b.urls[i])
-			}
-		}
-		if len(without) == 0 {
-			return nil
-		}
-		return fault.WithHint(fault.Newf(fault.Fatal, "policy: path", "%s, which this round ended with, is not served by %s", v.Name, strings.Join(without, ", ")),
-			fmt.Sprintf("start the server again on %s with --served-model-name %s, then the same command: it goes on from here", dir, v.Name))
+		return b.servedMerged(ctx, v.Name, dir)
 	}
+}
+
+// servedMerged is the error of a merged version that some inference server does not serve, with what to do. dir is its checkpoint.
+func (b *backend) servedMerged(ctx context.Context, name, dir string) error {
+	var without []string
+	for i, cl := range b.admin {
+		models, err := cl.Models(ctx)
+		if err != nil {
+			return fmt.Errorf("inference server %s: %w", b.urls[i], err)
+		}
+		if !slices.ContainsFunc(models, func(m vllm.Model) bool { return m.ID == name && m.Parent == "" }) {
+			without = append(without, b.urls[i])
+		}
+	}
+	if len(without) == 0 {
+		return nil
+	}
+	return fault.WithHint(fault.Newf(fault.Fatal, "policy: path", "the merged version %s is not served by %s", name, strings.Join(without, ", ")),
+		fmt.Sprintf("start the server again on %s with --served-model-name %s, then the same command: it goes on from here", dir, name))
 }

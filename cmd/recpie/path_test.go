@@ -148,6 +148,9 @@ recommender: {epochs: 2, seeds: 1, dim: 16}
 	version := regexp.MustCompile(`policy-v000002-[0-9a-f]{8}`).FindString(o.stderr)
 	put(serving(t, filepath.Join(root, mergedDir, version), version, "", ""))
 	says(recpie(t, s.dir, s.env, "train", "-c", "gpt2.yaml", "--run", "run-merged"), exitOK, "report:")
+	says(recpie(t, s.dir, s.env, "explain", "--from", "run-merged", "--version", "last", "--run", "run-more"), exitOK, "version "+version+" writes; soft prompts: as rows")
+	put(base)
+	says(recpie(t, s.dir, s.env, "explain", "--from", "run-merged", "--version", "last", "--run", "run-other"), exitFailed, "is not served by", "--served-model-name "+version)
 }
 
 // softRun checks that a run trained soft prompts and nothing else.
