@@ -6,7 +6,7 @@ ENV   := scripts/with-env
 SAYS  := echo "compiling (a machine's first time takes 2 to 5 minutes: the wrapper of libtorch is compiled)" >&2
 GOFILES = $(shell git ls-files -co --exclude-standard '*.go')
 
-.PHONY: help setup build quickstart quickstart-seeds test test-crash test-postgres test-kills test-sdk test-skyrl test-cookbook test-transformers test-vllm test-vllm-scale nightly lint bench clean
+.PHONY: help setup build quickstart quickstart-seeds test test-crash test-postgres test-kills test-sdk test-skyrl test-cookbook test-transformers test-vllm test-vllm-merged test-vllm-scale nightly lint bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -54,12 +54,16 @@ test-transformers: setup ## logits, gradients and files of every architecture be
 test-vllm: setup ## a real vLLM on this CPU against our clients
 	@scripts/peers/vllm.sh
 
+test-vllm-merged: setup ## a GPT-2 trained for a real vLLM, which has no LoRA for it: merged checkpoints
+	@scripts/peers/vllm.sh merged
+
 test-vllm-scale: setup ## 20,000 rows with kills, 50 adapter versions, prefix caches, on real vLLM servers
 	@scripts/peers/vllm.sh scale
 
 nightly: build ## the long suites: real data sets, five seeds
 	@RECPIE_LONG=1 $(ENV) go test ./recommender ./orchestrator ./cmd/recpie -run 'Real|Network|Planted' -timeout 120m -v
 	@$(MAKE) test-kills
+	@$(MAKE) test-vllm-merged
 	@$(MAKE) test-vllm-scale
 	@$(MAKE) test-skyrl
 	@$(MAKE) test-cookbook

@@ -35,6 +35,9 @@ const (
 // namePattern is what a version may be called; servers build paths of it.
 var namePattern = regexp.MustCompile(`^policy-v\d{6}-[0-9a-f]{8}$`)
 
+// IsName tells whether a name has the form of a version's.
+func IsName(name string) bool { return namePattern.MatchString(name) }
+
 // Lineage says where a version comes from.
 type Lineage struct {
 	Run         string `json:"run"`

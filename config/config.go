@@ -35,7 +35,7 @@ type Data struct {
 // LM describes the embedded language model. Dir, when set, is a Hugging Face folder that replaces the warmed-up one.
 type LM struct {
 	Dir           string  `key:"dir" doc:"Hugging Face folder of a model to serve; empty warms up a small model on the training records"`
-	Family        string  `key:"family" doc:"architecture of the warmed-up model: gpt2, or qwen2, on which vLLM serves adapters too"`
+	Family        string  `key:"family" doc:"architecture of the warmed-up model: gpt2, or qwen2 or llama, on which vLLM serves adapters too; a llama does not begin with a model that copies"`
 	Layers        int     `key:"layers" doc:"transformer blocks of the warmed-up model"`
 	Hidden        int     `key:"hidden" doc:"width of the warmed-up model"`
 	Heads         int     `key:"heads" doc:"attention heads of the warmed-up model"`
@@ -85,8 +85,6 @@ type Training struct {
 	Model  string `key:"model" doc:"base model name at the training server; empty takes inference.model"`
 	Frozen bool   `key:"frozen" doc:"keep the language model as it is: no policy steps"`
 	Rank   int    `key:"rank" doc:"LoRA rank"`
-
-	Adapter bool `key:"adapter" doc:"train a LoRA adapter; false trains the soft prompts alone, for models on which the inference servers serve no adapters, as vLLM on GPT-2"`
 }
 
 // Publish says where adapter versions are written and where the inference servers see them.
@@ -107,6 +105,7 @@ type Prompts struct {
 
 // Policy holds the PPO settings. The paper gives none; these are our choices.
 type Policy struct {
+	Path           string  `key:"path" doc:"how what is learned reaches the inference servers: lora (adapters are loaded), soft_prompt (the model stays, the users' rows are trained), merged (checkpoints for you to serve), or auto: lora, else soft_prompt"`
 	Rounds         int     `key:"rounds" doc:"alternations of policy and recommender (K)"`
 	Steps          int     `key:"steps" doc:"PPO steps per round (S)"`
 	Pairs          int     `key:"pairs" doc:"(user, item) pairs per PPO step"`
@@ -170,9 +169,9 @@ func Default() Config {
 		Data:      Data{Path: "ml-100k", SamplePairs: 2500, MinRecords: 5},
 		LM:        LM{Family: "gpt2", Layers: 3, Hidden: 192, Heads: 6, Vocabulary: 2048, Context: 512, WarmupSteps: 200, WarmupBatch: 16, WarmupRate: 1.5e-3, WarmupSamples: 4000, Device: "cpu", DType: "float32", KVMemory: 1024},
 		Inference: Inference{Model: "recpie-embedded", Concurrency: 256, MaxTokens: 48, SoftPrompts: true, Timeout: 2 * time.Minute, CacheSize: 4096},
-		Training:  Training{Rank: 16, Adapter: true},
+		Training:  Training{Rank: 16},
 		Prompts:   Prompts{History: 4, Terms: 8, TokenBudget: 384, Taste: true, Opinions: true},
-		Policy: Policy{Rounds: 2, Steps: 12, Pairs: 8, Group: 4, Credit: "crossed", Epochs: 1, Minibatch: 32, LearningRate: 1e-4, ProjectionRate: 1e-3,
+		Policy: Policy{Path: "auto", Rounds: 2, Steps: 12, Pairs: 8, Group: 4, Credit: "crossed", Epochs: 1, Minibatch: 32, LearningRate: 1e-4, ProjectionRate: 1e-3,
 			Clip: 0.2, KL: 0.05, KLTarget: 3, FormatPenalty: 0.5, Temperature: 1, Validation: 256,
 			MaxRejected: 0.5, MaxKL: 30, MaxSamplerGap: 0.05, MinEntropy: 0.02, MinUnique: 0.05, MinDistinct: 0.01},
 		Recommender: Recommender{Loss: "mse", Dim: 64, WeightDecay: 1e-3, Dropout: 0.3, Epochs: 20, Patience: 4, Seeds: 3, Folds: 2,

@@ -9,9 +9,8 @@ var presets = map[string]map[string]any{
 	"vicuna-7b":    served("lmsys/vicuna-7b-v1.5"),
 	"qwen2-7b":     served("Qwen/Qwen2-7B-Instruct"),
 	"gpt2": merge(served("openai-community/gpt2"), map[string]any{
-		// vLLM has no LoRA for GPT-2: the weights stay and the soft prompts are learned.
-		"training": map[string]any{"adapter": false},
-		"prompts":  map[string]any{"history": 5, "token_budget": 700},
+		// vLLM has no LoRA for GPT-2: policy.path chooses between soft prompts alone and merged checkpoints.
+		"prompts": map[string]any{"history": 5, "token_budget": 700},
 	}),
 }
 

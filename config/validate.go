@@ -40,8 +40,19 @@ func (c *Config) validate() []problem {
 	inf := math.Inf(1)
 	oneOf("explanations", c.Explanations, "on", "off")
 	oneOf("recommender.loss", c.Recommender.Loss, "mse", "bce")
-	oneOf("lm.family", c.LM.Family, "gpt2", "qwen2")
+	oneOf("lm.family", c.LM.Family, "gpt2", "qwen2", "llama")
 	oneOf("lm.dtype", c.LM.DType, "float32", "bfloat16")
+	oneOf("policy.path", c.Policy.Path, "auto", "lora", "soft_prompt", "merged")
+	if c.Policy.Path == "merged" && !c.Training.Frozen && c.Policy.Rounds > 0 && c.Explanations == "on" {
+		for key, val := range map[string]string{"lm.dir": c.LM.Dir, "training.url": c.Training.URL} {
+			if val == "" {
+				bad(key, "policy.path: merged needs it: the model's folder is merged with what the training server trained")
+			}
+		}
+		if len(c.Inference.Endpoints) == 0 {
+			bad("inference.endpoints", "policy.path: merged is for servers that take no adapters, and none is named")
+		}
+	}
 	oneOf("policy.credit", c.Policy.Credit, "crossed", "pair", "side")
 	if c.Run == "" {
 		bad("run", "no run directory")
@@ -79,8 +90,8 @@ func (c *Config) validate() []problem {
 	if c.Preset == "embedded" && len(c.Inference.Endpoints) == 0 && c.Prompts.TokenBudget+c.Inference.MaxTokens > c.LM.Context {
 		bad("prompts.token_budget", "%d plus inference.max_tokens (%d) is more than lm.context (%d)", c.Prompts.TokenBudget, c.Inference.MaxTokens, c.LM.Context)
 	}
-	if !c.Training.Adapter && !c.Inference.SoftPrompts && !c.Training.Frozen {
-		bad("training.adapter", "false trains the soft prompts alone, and inference.soft_prompts is false too: set training.frozen: true to train neither")
+	if c.Policy.Path == "soft_prompt" && !c.Inference.SoftPrompts && !c.Training.Frozen {
+		bad("policy.path", "soft_prompt trains the soft prompts alone, and inference.soft_prompts is false: set training.frozen: true to train neither")
 	}
 	if c.Policy.Group < 2 && c.Policy.Credit != "side" && c.Policy.Rounds > 0 {
 		bad("policy.group", "%d: the advantage compares alternatives of one pair, so at least 2 are needed", c.Policy.Group)

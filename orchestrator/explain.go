@@ -58,6 +58,7 @@ type Author struct {
 	Model  string
 	Digest string                                   // of weights and soft prompts: equal digests write equal texts
 	Soft   func(user int32) ([]float32, int, error) // rows and their number; nil without soft prompts
+	Ready  func(ctx context.Context) error          // asked before the first row is written: do the servers serve this version? nil: they do
 }
 
 // Explained holds the two explanations of every pair of Workspace.Pairs, "" where the model wrote nothing usable.
@@ -97,6 +98,11 @@ func (x *Explainer) Explain(ctx context.Context, name string, recs []int32, who 
 		return nil, err
 	}
 	total := 2 * len(recs)
+	if who.Ready != nil && len(have) < total {
+		if err := who.Ready(ctx); err != nil {
+			return nil, err
+		}
+	}
 	count := func(int) {}
 	if x.Progress != nil && len(have) < total {
 		count = x.Progress(total, len(have))

@@ -46,7 +46,7 @@ type PolicySettings struct {
 	Rounds, Steps, Pairs int
 	Seed                 int64
 	Soft                 bool // send soft prompts
-	SoftOnly             bool // train them alone: the adapter stays at nothing, and no server has to serve one
+	SoftOnly             bool // the adapter stays as it begins, changing nothing, and is not published: only the projection is trained
 	PPO                  policy.Settings
 }
 
@@ -63,8 +63,8 @@ type Learner struct {
 	Versions *adapters.Store
 	Publish  *adapters.Publisher
 	Lineage  adapters.Lineage // run and split
-	Base     string           // served name of the base model, which writes when soft prompts alone are trained
 	Metrics  *Metrics
+	Serve    func(ctx context.Context, v *adapters.Version) error // sees that v can write explanations before the first is asked for; nil: publishing does
 
 	info      ModelInfo
 	without   string // why soft prompts are left out
@@ -112,10 +112,14 @@ func (l *Learner) Begin(ctx context.Context) error {
 	if l.version, err = l.Versions.Open(last.Version); err != nil {
 		return err
 	}
+	if l.version.HasAdapter() == l.Set.SoftOnly {
+		return fault.WithHint(fault.Newf(fault.Fatal, "policy", "the run's last version %s, and this time the inference servers want the other", map[bool]string{true: "has an adapter", false: "is a soft prompt alone"}[l.version.HasAdapter()]),
+			"start the servers as they were, set policy.path, or begin a new run")
+	}
 	if l.soft, err = l.version.SoftPrompt(); err != nil {
 		return err
 	}
-	if err := l.publish(ctx); err != nil {
+	if err := l.Publish.Publish(ctx, l.version); err != nil {
 		return err
 	}
 	// a crash between checkpoint and metrics leaves the line to be written now
@@ -168,14 +172,14 @@ func (l *Learner) prepare() error {
 	}
 	set := l.Set.PPO
 	set.VocabSize, set.Seed = int32(l.info.Vocabulary), uint64(l.Set.Seed)
+	if l.Set.SoftOnly {
+		set.Adapter.LR = 0
+	}
 	if l.Set.Soft {
 		var err error
 		if l.proj, err = policy.NewProjection(1, l.info.Hidden, l.dim, l.info.Norm, uint64(l.Set.Seed)); err != nil {
 			return err
 		}
-	}
-	if l.Set.SoftOnly {
-		set.Adapter.LR = 0
 	}
 	critic, err := policy.NewCritic(len(criticFeatures(l.Rollouts.Work.Train.Net, 0, 0)), 1)
 	if err != nil {
@@ -213,15 +217,13 @@ func (l *Learner) AuthorAfter(round int) (Author, error) {
 }
 
 func (l *Learner) authorOf(v *adapters.Version, soft *adapters.SoftPrompt) Author {
-	a := authorOf(v, soft)
-	if l.Set.SoftOnly {
-		a.Model = l.Base
-	}
-	return a
-}
-
-func authorOf(v *adapters.Version, soft *adapters.SoftPrompt) Author {
 	a := Author{Model: v.Name, Digest: v.Name + " " + v.Files[adapters.WeightsFile] + " " + v.Files[adapters.SoftFile]}
+	if !v.HasAdapter() {
+		a.Model = l.Rollouts.Base
+	}
+	if l.Serve != nil {
+		a.Ready = func(ctx context.Context) error { return l.Serve(ctx, v) }
+	}
 	if soft != nil {
 		a.Soft = func(user int32) ([]float32, int, error) {
 			rows, err := soft.Rows(user)
@@ -270,13 +272,12 @@ func (l *Learner) keep(ctx context.Context, round, step int, m policy.Metrics) e
 	if l.soft, err = l.softPrompt(); err != nil {
 		return err
 	}
-	peft := l.Dir.Path(exportDir)
-	if err := os.RemoveAll(peft); err != nil { // what a killed process left
-		return fault.New(fault.Fatal, "adapter", err)
-	}
-	defer os.RemoveAll(peft)
-	if err := l.trainer.Export(ctx, name, peft); err != nil {
+	peft, err := l.export(ctx, name)
+	if err != nil {
 		return err
+	}
+	if peft != "" {
+		defer os.RemoveAll(peft)
 	}
 	from := l.Lineage
 	from.Round, from.Step = round, step
@@ -287,7 +288,7 @@ func (l *Learner) keep(ctx context.Context, round, step int, m policy.Metrics) e
 		return err
 	}
 	failpoint.Hit("step-versioned")
-	if err := l.publish(ctx); err != nil {
+	if err := l.Publish.Publish(ctx, l.version); err != nil {
 		return err
 	}
 	failpoint.Hit("step-published")
@@ -300,12 +301,16 @@ func (l *Learner) keep(ctx context.Context, round, step int, m policy.Metrics) e
 	return l.log(&c)
 }
 
-// publish puts the version into service. Soft prompts come with each request: they alone need nothing of a server.
-func (l *Learner) publish(ctx context.Context) error {
+// export downloads the adapter and returns its folder, "" where none is served.
+func (l *Learner) export(ctx context.Context, name string) (string, error) {
 	if l.Set.SoftOnly {
-		return nil
+		return "", nil
 	}
-	return l.Publish.Publish(ctx, l.version)
+	peft := l.Dir.Path(exportDir)
+	if err := os.RemoveAll(peft); err != nil { // what a killed process left
+		return "", fault.New(fault.Fatal, "adapter", err)
+	}
+	return peft, l.trainer.Export(ctx, name, peft)
 }
 
 func (l *Learner) log(c *Checkpoint) error {

@@ -72,7 +72,7 @@ func (l *Learner) know(info ModelInfo) error {
 	if l.Set.Soft && !info.PromptEmbeds {
 		if l.Set.SoftOnly {
 			return fault.WithHint(fault.Newf(fault.Fatal, "policy", "the training server does not offer prompt_embeds.v1, and soft prompts alone are to be trained"),
-				"train at a server that offers it (recpie lm serve does), or set training.adapter: true")
+				"train at a server that offers it (recpie lm serve does), or set policy.path: lora")
 		}
 		// Sampled with rows and trained without them, the ratios of PPO would compare two different prompts.
 		l.Set.Soft, l.without = false, "The training server does not offer prompt_embeds.v1: no soft prompts are sent, since it cannot train with them; the adapter alone is trained."
@@ -85,7 +85,7 @@ func (l *Learner) know(info ModelInfo) error {
 // Frozen says what of the policy is not trained and why, "" when everything is.
 func (l *Learner) Frozen() string {
 	if l.Set.SoftOnly {
-		return "Soft prompts alone are trained (training.adapter: false); the language model's weights stay as they are."
+		return "Soft prompts alone are trained (policy.path: soft_prompt): the projection of the users' embeddings. The language model's weights stay as they are."
 	}
 	return l.without
 }

@@ -18,6 +18,7 @@ import (
 
 // shaky makes trainers whose next saves fail. A made trainer is noted as "new", a restored one by the path it came from.
 type shaky struct {
+	soft  bool // soft rows are trained
 	made  []string
 	fails []error
 	saves int
@@ -38,7 +39,7 @@ type shakyTrainer struct {
 }
 
 func (t *shakyTrainer) Info(context.Context) (ModelInfo, error) {
-	return ModelInfo{Hidden: 4, Vocabulary: 100, Norm: 1}, nil
+	return ModelInfo{Hidden: 4, Vocabulary: 100, Norm: 1, PromptEmbeds: t.shaky.soft}, nil
 }
 
 func (t *shakyTrainer) SaveState(_ context.Context, name string) (string, error) {

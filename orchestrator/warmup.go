@@ -22,7 +22,7 @@ import (
 
 // WarmupSettings describe the embedded language model and its supervised warm-up.
 type WarmupSettings struct {
-	Family                string `json:",omitempty"` // lm.TypeGPT2, the default, or lm.TypeQwen2
+	Family                string `json:",omitempty"` // lm.TypeGPT2, the default, lm.TypeQwen2 or lm.TypeLlama
 	Layers, Hidden, Heads int
 	Vocabulary            int // of the byte-level BPE trained on the corpus
 	Context               int // positions
@@ -91,7 +91,10 @@ func (w *Workspace) Warmup(ctx context.Context, s WarmupSettings, progress func(
 // architecture is the model to be warmed up. Qwen2's has what the circuit of copying needs: biases of queries and keys, and planes that turn slowly.
 func (s WarmupSettings) architecture(vocabulary int) lm.Config {
 	c := lm.Config{ModelType: lm.TypeGPT2, VocabSize: vocabulary, MaxPositions: s.Context, HiddenSize: s.Hidden, NumLayers: s.Layers, NumHeads: s.Heads, NormEps: 1e-5, InitializerRange: 0.02}
-	if s.Family == lm.TypeQwen2 {
+	switch s.Family {
+	case lm.TypeLlama:
+		c.ModelType = lm.TypeLlama
+	case lm.TypeQwen2:
 		c.ModelType, c.QKVBias, c.TiedEmbeddings, c.RoPE.Theta, c.NormEps = lm.TypeQwen2, true, true, 1e6, 1e-6
 	}
 	return c

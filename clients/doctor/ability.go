@@ -5,11 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"regexp"
 	"strconv"
 
 	"recpie/clients/vllm"
-	"recpie/internal/fault"
 )
 
 // sampleText is what the template check sends, and sampleWords how many words that is.
@@ -44,29 +42,10 @@ func (c *chart) scoring(ctx context.Context, i Inference, cl *vllm.Client, ids [
 	c.ok(what, "echo with max_tokens 0")
 }
 
-var modelHidden = regexp.MustCompile(`model's hidden_size (\d+)`)
-
-// hiddenSize sends a row of a width that no model has and reads the right one out of the refusal. Servers that know soft prompts in
-// a chat check their width (vLLM brought both at once); older ones refuse the part itself.
-func hiddenSize(ctx context.Context, cl *vllm.Client) (int, error) {
-	row, err := vllm.NewSoft([]float32{0, 0, 0}, 1, 3)
-	if err != nil {
-		return 0, err
-	}
-	_, err = cl.Chat(ctx, vllm.ChatRequest{Messages: []vllm.Message{vllm.User(row, "hello")}, Params: vllm.Params{MaxTokens: 1}})
-	if err == nil {
-		return 0, fault.Newf(fault.Endpoint, "soft prompt", "the server took a row of width 3: it does not look at it")
-	}
-	if m := modelHidden.FindStringSubmatch(err.Error()); m != nil {
-		return strconv.Atoi(m[1])
-	}
-	return 0, err
-}
-
 // softPrompts finds out whether soft prompts are taken, and for which width.
 func (c *chart) softPrompts(ctx context.Context, i Inference, cl *vllm.Client) {
 	const what = "soft prompts"
-	hidden, err := hiddenSize(ctx, cl)
+	hidden, err := cl.SoftWidth(ctx)
 	switch {
 	case err == nil && i.SoftPrompts:
 		c.ok(what, "hidden size %d", hidden)
@@ -74,38 +53,46 @@ func (c *chart) softPrompts(ctx context.Context, i Inference, cl *vllm.Client) {
 		c.ok(what, "hidden size %d; inference.soft_prompts is off", hidden)
 	case i.SoftPrompts:
 		c.failed(Miss, what, "start vLLM 0.26 or newer with --enable-prompt-embeds, or set inference.soft_prompts: false", err)
+		c.tells(pathSoft, plain(err.Error()))
 	default:
 		c.ok(what, "not taken; inference.soft_prompts is off")
 	}
 }
 
-// adapters finds out whether adapters can be loaded while the server runs, and how many fit. It only asks whether the route is there:
-// GET is answered with 405 where POST would load. vLLM publishes its LoRA settings as labels of a metric when LoRA is on.
-func (c *chart) adapters(ctx context.Context, i Inference, l *link, p page, seen bool, served []vllm.Model) {
+// adapters finds out whether adapters can be loaded while the server runs, and how many fit. A run that trains has one loaded that is not
+// there: the answer tells. Else doctor only asks whether the route is there: GET is answered with 405 where POST would load. vLLM publishes
+// its LoRA settings as labels of a metric when LoRA is on.
+func (c *chart) adapters(ctx context.Context, i Inference, l *link, cl *vllm.Client, p page, seen bool, served []vllm.Model) {
 	const (
 		what  = "run-time adapters"
 		slots = "adapter slots"
-
-		remedy = "start vLLM with --enable-lora and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True. For a model on which it serves no adapters, as GPT-2, set training.adapter: false, which trains " +
-			"the soft prompts alone, or serve a trained model merged (recpie lm merge) with training.frozen: true"
 	)
-	if i.Adapters && i.SoftOnly {
-		c.ok(what, "not needed: the soft prompts alone are trained (training.adapter: false)")
-		return
-	}
 	a, err := l.get(ctx, "/v1/load_lora_adapter")
 	switch {
 	case err != nil:
-		c.lacks(i.Adapters, what, remedy, err)
+		c.lacksAdapters(i, what, err)
 		return
 	case a.status != http.StatusMethodNotAllowed:
-		c.lacks(i.Adapters, what, remedy, fmt.Errorf("the server has no route to load adapters: HTTP %d", a.status))
+		c.lacksAdapters(i, what, fmt.Errorf("the server has no route to load adapters: HTTP %d", a.status))
 		return
 	case seen && p.names["vllm:cache_config_info"] && !p.names["vllm:lora_requests_info"]:
-		c.lacks(i.Adapters, what, remedy, errors.New("the route is there, but LoRA is off"))
+		c.lacksAdapters(i, what, errors.New("the route is there, but LoRA is off"))
 		return
 	}
-	c.ok(what, "the route is there")
+	detail := "the route is there"
+	if i.Adapters {
+		switch why, err := cl.RefusesAdapters(ctx); {
+		case err != nil:
+			c.lacksAdapters(i, what, err)
+			return
+		case why != "":
+			c.lacksAdapters(i, what, errors.New("the route is there, but "+why))
+			return
+		}
+		detail += ", and one that is not there is missed"
+	}
+	c.ok(what, "%s", detail)
+	c.tells(i.path(), "")
 	loaded := 0
 	for _, m := range served {
 		if m.Parent != "" {
@@ -117,8 +104,22 @@ func (c *chart) adapters(ctx context.Context, i Inference, l *link, p page, seen
 	case err != nil:
 		c.ok(slots, "%d adapters loaded, the limit is not stated", loaded)
 	case n < 2:
-		c.lacks(i.Adapters, slots, "start vLLM with --max-loras 2 or more", fmt.Errorf("%d in one batch, %d loaded: a new version is loaded beside the one that answers", n, loaded))
+		c.lacks(i.Adapters && i.Path != pathSoft, slots, "start vLLM with --max-loras 2 or more", fmt.Errorf("%d in one batch, %d loaded: a new version is loaded beside the one that answers", n, loaded))
 	default:
 		c.ok(slots, "%d in one batch, %d loaded", n, loaded)
 	}
+}
+
+// lacksAdapters notes that adapters cannot be loaded. What that means depends on the path that the settings want.
+func (c *chart) lacksAdapters(i Inference, what string, err error) {
+	const remedy = "start vLLM with --enable-lora and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True; GPT-2 has no LoRA there"
+	switch {
+	case i.Adapters && (i.Path == pathSoft || i.Path == pathMerged):
+		c.ok(what, "not there, and policy.path: %s does without (%v)", i.Path, err)
+	case i.Adapters && i.Path == pathAuto:
+		c.failed(Warn, what, "see the policy path below; to have adapters, "+remedy, err)
+	default:
+		c.lacks(i.Adapters, what, remedy, err)
+	}
+	c.tells(i.path(), plain(err.Error()))
 }

@@ -24,6 +24,7 @@ type fake struct {
 	noEmbeds   bool // without --enable-prompt-embeds
 	blind      bool // takes soft prompts of any width
 	noLoRA     bool // the route is not there
+	loraOff    bool // the route is there, and loading fails: a model without LoRA
 	open       []string
 	anyOptions bool // OPTIONS is answered with 204 for any path
 	openapi    string
@@ -120,6 +121,13 @@ func (f *fake) answer(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		f.recorded(w, "llama_043")
+	case "/v1/load_lora_adapter":
+		if f.loraOff {
+			f.write(w, 500, map[string]any{"error": map[string]any{"type": "InternalServerError", "param": nil, "code": 500,
+				"message": "Call to add_lora method failed: Worker failed with error 'LoRA is not enabled. Use --enable-lora to enable LoRA.', please check the stack trace above for the root cause"}})
+			return
+		}
+		f.write(w, 404, map[string]any{"error": map[string]any{"type": "NotFoundError", "param": nil, "code": 404, "message": "Loading lora recpie-probe failed: No adapter found for /does-not-exist"}})
 	case "/v1/completions":
 		f.score(w, body)
 	case "/v1/chat/completions":

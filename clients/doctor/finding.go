@@ -29,6 +29,8 @@ type Finding struct {
 	Level  Level  `json:"level"`
 	Detail string `json:"detail"`
 	Remedy string `json:"remedy,omitempty"`
+
+	path, closed string // a path of the policy that the finding opens, or closes for this reason; "": it tells of none
 }
 
 // Server is what can be examined: an inference or a training server.

@@ -69,6 +69,7 @@ func (d direct) RoundTrip(r *http.Request) (*http.Response, error) {
 
 // harmless are the only requests that doctor may send to an inference server.
 var harmless = []string{"GET /health", "GET /version", "GET /info", "GET /v1/models", "GET /metrics", "GET /openapi.json", "GET /v1/load_lora_adapter",
+	"POST /v1/load_lora_adapter", // of nothing
 	"POST /tokenize", "POST /v1/completions", "POST /v1/chat/completions"}
 
 // examine runs an examination in a bubble and holds it to what is true of all: nothing but harmless requests, and a remedy for

@@ -16,8 +16,9 @@ type Inference struct {
 	PromptTokens int    // longest prompt
 	AnswerTokens int    // longest answer
 	SoftPrompts  bool   // user embeddings are sent as soft prompts
-	SoftOnly     bool   // of the policy, soft prompts alone are trained: no adapters are loaded
 	Adapters     bool   // the policy is trained: prompts are scored and adapters loaded while the server runs
+	Path         string // policy.path of the settings; "": lora
+	Steps        bool   // the server samples the policy's steps alone: what it lacks closes the path merged
 	Concurrency  int    // requests in flight, as the settings have it
 	Timeout      time.Duration
 	Chat         bool              // TGI: texts go through the server's chat template

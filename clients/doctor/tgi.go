@@ -54,7 +54,7 @@ func (c *chart) tgi(ctx context.Context, i Inference, l *link, s transport.Setti
 	} else {
 		c.ok("soft prompts", "not taken; inference.soft_prompts is off")
 	}
-	if i.Adapters && i.SoftOnly {
+	if i.Adapters && i.Path == pathSoft {
 		c.miss("soft prompts", "serve vLLM for training, or set training.frozen: true", "TGI takes no soft prompts, and they alone are to be trained")
 	} else if i.Adapters {
 		c.miss("run-time adapters", "serve vLLM for training, or set training.frozen: true", "TGI's adapters are those it was started with")

@@ -58,6 +58,7 @@ func (t Training) Examine(ctx context.Context) []Finding {
 		c.ok(tinker.ExtensionPromptEmbed, "gradients of soft prompts")
 	case t.SoftPrompts:
 		c.warn(tinker.ExtensionPromptEmbed, "nothing to do if that is wanted: soft prompts are sent but stay as they are; the embedded server trains them", "the server returns no gradients of soft prompts")
+		c.tells(pathSoft, "the training server returns no gradients of soft rows")
 	default:
 		c.ok(tinker.ExtensionPromptEmbed, "not offered; inference.soft_prompts is off")
 	}

@@ -36,7 +36,7 @@ func (c *chart) vllm(ctx context.Context, i Inference, l *link, s transport.Sett
 	c.scoring(ctx, i, cl, ids)
 	c.softPrompts(ctx, i, cl)
 	before, seen := metricsOf(ctx, l)
-	c.adapters(ctx, i, l, before, seen, served)
+	c.adapters(ctx, i, l, cl, before, seen, served)
 	words := i.words(len(ids))
 	answered := c.canary(ctx, i, i.chats(cl), words)
 	c.prefixCache(ctx, l, before, seen, answered)

@@ -128,7 +128,7 @@ func (t *task) writes(base, baseID string) (who orchestrator.Author, newcomers i
 	return orchestrator.VersionAuthor(who, t.version, t.c.Inference.SoftPrompts, t.w.Data.Users)
 }
 
-// adopt makes every server serve the version before anything is asked, and says how its soft prompts travel.
+// adopt makes every server serve the version before anything is asked, or sees that it serves what was merged of it, and says how its soft prompts travel.
 func (t *task) adopt(ctx context.Context, newcomers int, show *progress.Reporter) error {
 	if t.version == nil {
 		return nil
@@ -148,7 +148,13 @@ func (t *task) adopt(ctx context.Context, newcomers int, show *progress.Reporter
 		}
 		return fmt.Errorf("inference server %s: %w", url, err)
 	}
-	if t.version.HasAdapter() {
+	switch {
+	case !t.version.HasAdapter():
+	case t.b.merged:
+		if err := t.b.servedMerged(ctx, t.version.Name, filepath.Join(t.served, mergedDir, t.version.Name)); err != nil {
+			return err
+		}
+	default:
 		for i, url := range t.b.urls {
 			r, err := t.b.replica(ctx, i)
 			if err != nil {

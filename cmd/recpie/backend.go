@@ -22,12 +22,15 @@ import (
 	"recpie/internal/tokenizer"
 	"recpie/internal/torch"
 	"recpie/orchestrator"
+	"recpie/policy"
 )
 
 // backend is everything a run talks to over HTTP. The embedded server, when it is used, is reached by the same clients as any other.
 type backend struct {
 	fleet     orchestrator.Fleet
 	admin     []*vllm.Client // one for each server that adapters can be published to
+	asks      []*vllm.Client // the same servers, asked once
+	steps     *backend       // the training server as an inference server, where it samples the policy's steps (policy.path: merged); else nil
 	urls      []string       // theirs
 	guards    []*orchestrator.Guard
 	fixed     []orchestrator.TGI // servers whose adapters are those they were started with
@@ -38,6 +41,7 @@ type backend struct {
 	trainName string            // base model at the training server
 	maxLen    int
 	lm        config.LM
+	merged    bool // servers may serve a merged version in place of the base model
 	stop      []func()
 }
 
@@ -86,6 +90,7 @@ func connect(ctx context.Context, c *config.Config, w *orchestrator.Workspace, s
 			return nil, err
 		}
 	}
+	b.merged = c.Policy.Path == string(policy.PathMerged)
 	if err := b.dial(ctx, c, endpoints, timeout); err != nil {
 		return nil, err
 	}
@@ -162,6 +167,7 @@ func (b *backend) dialVLLM(ctx context.Context, c *config.Config, e config.Endpo
 		return err
 	}
 	guard := &orchestrator.Guard{}
+	b.asks = append(b.asks, cl)
 	b.admin, b.urls, b.guards = append(b.admin, admin), append(b.urls, e.URL), append(b.guards, guard)
 	server := orchestrator.VLLM{Client: cl, Guard: guard}
 	ep.Client, ep.Probe, ep.Load = server, cl.Health, server.Load
@@ -172,7 +178,7 @@ func (b *backend) dialVLLM(ctx context.Context, c *config.Config, e config.Endpo
 		}
 		return r.Canary(ctx, b.base)
 	}}
-	if len(c.Inference.Endpoints) > 0 { // the embedded server lives and dies with us
+	if len(c.Inference.Endpoints) > 0 && !b.merged { // the embedded server lives and dies with us
 		ep.Same = held.Same
 		ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 		var noting sync.WaitGroup
@@ -215,7 +221,7 @@ func (b *backend) dialTGI(ctx context.Context, c *config.Config, e config.Endpoi
 func (b *backend) serves(models []vllm.Model, url string) error {
 	var names []string
 	for _, m := range models {
-		if m.ID == b.base {
+		if m.ID == b.base || b.merged && adapters.IsName(m.ID) {
 			if m.MaxLen > 0 && (b.maxLen == 0 || m.MaxLen < b.maxLen) {
 				b.maxLen = m.MaxLen
 			}

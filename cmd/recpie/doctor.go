@@ -11,6 +11,7 @@ import (
 	"recpie/clients/doctor"
 	"recpie/config"
 	"recpie/internal/fault"
+	"recpie/policy"
 )
 
 // Doctor asks several servers at a time, but measures them one after the other: they may share a machine.
@@ -26,9 +27,10 @@ doubtful and what is missing, each with its remedy:
   reachable, encryption, clock and key; the version, and whether soft prompts are safe with it; the served model and
   whether the settings' prompts fit; chat template, prompt scoring, soft prompts and their width; adapters loaded at
   run time, and slots for them; a canary answer, twice; the prefix cache; routes that are open without a key.
-  Training server: dialect, base model, gradients of soft prompts, losses.
+  Training server: dialect, base model, gradients of soft prompts, losses. Of all: the path on which what is learned
+  reaches the inference servers (policy.path).
 
-It changes nothing on a server. --probe puts load on the inference servers, for a minute each at most, to propose
+It changes nothing on a server: it has an adapter loaded that is not there. --probe puts load on the inference servers, for a minute each at most, to propose
 inference.concurrency, and makes an adapter on the training server for a moment to run a pass of each loss.
 
 The exit code is 0 when nothing is missing, 1 otherwise; with --strict doubtful findings count as well.`,
@@ -52,6 +54,9 @@ The exit code is 0 when nothing is missing, 1 otherwise; with --strict doubtful 
 			ctx, cancel := context.WithTimeout(cmd.Context(), limit)
 			defer cancel()
 			all := doctor.Examine(ctx, servers, atOnce)
+			if f, ok := pathFinding(c, all); ok {
+				all = append(all, f)
+			}
 			if err := a.print(cmd.OutOrStdout(), all, func(w io.Writer) { doctor.Write(w, all) }); err != nil {
 				return err
 			}
@@ -76,7 +81,7 @@ func patients(c *config.Config, probe bool) []doctor.Server {
 	for _, e := range c.Inference.Endpoints {
 		all = append(all, doctor.Inference{
 			URL: e.URL, KeyEnv: e.KeyEnv, Model: c.Inference.Model, PromptTokens: c.Prompts.TokenBudget, AnswerTokens: c.Inference.MaxTokens,
-			SoftPrompts: c.Inference.SoftPrompts, Adapters: trained, SoftOnly: !c.Training.Adapter, Concurrency: c.Inference.Concurrency, Timeout: c.Inference.Timeout, Chat: e.Chat, Probe: probe,
+			SoftPrompts: c.Inference.SoftPrompts, Adapters: trained, Path: c.Policy.Path, Concurrency: c.Inference.Concurrency, Timeout: c.Inference.Timeout, Chat: e.Chat, Probe: probe,
 		})
 	}
 	if trained {
@@ -84,7 +89,38 @@ func patients(c *config.Config, probe bool) []doctor.Server {
 		if base == "" {
 			base = c.Inference.Model
 		}
+		if c.Policy.Path == string(policy.PathMerged) { // it samples the steps, with soft prompts where those are wanted
+			all = append(all, doctor.Inference{URL: c.Training.URL, KeyEnv: c.Training.KeyEnv, Model: base, PromptTokens: c.Prompts.TokenBudget, AnswerTokens: c.Inference.MaxTokens,
+				SoftPrompts: c.Inference.SoftPrompts, Adapters: true, Steps: true, Concurrency: c.Inference.Concurrency, Timeout: c.Inference.Timeout})
+		}
 		all = append(all, doctor.Training{URL: c.Training.URL, KeyEnv: c.Training.KeyEnv, Model: base, Rank: c.Training.Rank, SoftPrompts: c.Inference.SoftPrompts, Probe: probe})
 	}
 	return all
+}
+
+// pathFinding says on which path what is learned would reach the inference servers. It is absent where nothing is trained and where the
+// servers did not get so far.
+func pathFinding(c *config.Config, all []doctor.Finding) (doctor.Finding, bool) {
+	told := doctor.Paths(all)
+	lora, seen := told[string(policy.PathLoRA)]
+	if c.Training.URL == "" || c.Training.Frozen || !seen {
+		return doctor.Finding{}, false
+	}
+	soft := softSetting(c, true)
+	if soft == "" {
+		soft = told[string(policy.PathSoftPrompt)]
+	}
+	f := doctor.Finding{Server: "all servers", What: "policy path", Level: doctor.OK}
+	path, why, err := policy.ChoosePath(policy.Path(c.Policy.Path), policy.Obstacles{LoRA: lora, SoftPrompt: soft, Merged: told[string(policy.PathMerged)]})
+	switch {
+	case err != nil:
+		f.Level, f.Detail, f.Remedy = doctor.Miss, err.Error(), fault.HintOf(err)
+	case why != "":
+		f.Level, f.Detail = doctor.Warn, fmt.Sprintf("%s: the language model stays as it is and soft prompts are trained, for adapters cannot be loaded (%s)", path, why)
+		f.Remedy = "nothing to do if that is wanted (policy.path: soft_prompt says so); to train the model, policy.path: merged writes a checkpoint after each round, as recpie lm merge does, for you to serve"
+	default:
+		f.Detail = string(path) + ": " + map[policy.Path]string{policy.PathLoRA: "versions are loaded while the servers run", policy.PathSoftPrompt: "the language model stays as it is, the users' rows are trained",
+			policy.PathMerged: "the training server samples the steps, and each round ends with a checkpoint for you to serve"}[path]
+	}
+	return f, true
 }

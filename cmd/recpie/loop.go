@@ -44,31 +44,40 @@ func (a *app) loop(ctx context.Context, c *config.Config, dir *orchestrator.RunD
 		Explain: &orchestrator.Explainer{Work: w, Store: db, Model: b.fleet, Concurrency: c.Inference.Concurrency, MaxTokens: c.Inference.MaxTokens},
 	}
 	if b.session != nil && c.Policy.Rounds > 0 {
-		if l.Learner, err = learner(ctx, c, dir, w, b, enc, metrics, root); err != nil {
+		if l.Learner, err = learner(ctx, c, dir, w, b, enc, metrics, root, show); err != nil {
 			return nil, err
 		}
 	}
 	return l.Run(ctx)
 }
 
-func learner(ctx context.Context, c *config.Config, dir *orchestrator.RunDir, w *orchestrator.Workspace, b *backend, enc orchestrator.Embedder, metrics *orchestrator.Metrics, root string) (*orchestrator.Learner, error) {
+func learner(ctx context.Context, c *config.Config, dir *orchestrator.RunDir, w *orchestrator.Workspace, b *backend, enc orchestrator.Embedder, metrics *orchestrator.Metrics, root string, show *progress.Reporter) (*orchestrator.Learner, error) {
 	versions, err := adapters.OpenStore(root)
 	if err != nil {
 		return nil, err
 	}
-	var publisher *adapters.Publisher
-	if c.Training.Adapter {
-		if publisher, err = b.publisher(ctx, c, root); err != nil {
+	path, err := b.path(ctx, c, show)
+	if err != nil {
+		return nil, err
+	}
+	at, serve := b, (func(context.Context, *adapters.Version) error)(nil)
+	if path == policy.PathMerged {
+		if at, err = b.stepsAtTrainer(ctx, c); err != nil {
 			return nil, err
 		}
+		b.stop = append(b.stop, watch(at.fleet.Pool.Stats, show))
+		serve = b.serveMerged(c.LM.Dir, root)
+	}
+	publisher, err := at.publisher(ctx, c, root)
+	if err != nil {
+		return nil, err
 	}
 	return &orchestrator.Learner{
-		Dir: dir, Versions: versions, Publish: publisher, Metrics: metrics,
-		Set: orchestrator.PolicySettings{Rounds: c.Policy.Rounds, Steps: c.Policy.Steps, Pairs: c.Policy.Pairs, Seed: c.Seed, Soft: c.Inference.SoftPrompts, SoftOnly: !c.Training.Adapter, PPO: ppo(c)},
-		Rollouts: &orchestrator.Rollouts{Work: w, Model: b.fleet, Scorer: b.fleet, Base: b.base, Embed: enc, Group: c.Policy.Group, Credit: c.Policy.Credit,
+		Serve: serve, Dir: dir, Versions: versions, Publish: publisher, Metrics: metrics,
+		Set: orchestrator.PolicySettings{Rounds: c.Policy.Rounds, Steps: c.Policy.Steps, Pairs: c.Policy.Pairs, Seed: c.Seed, Soft: c.Inference.SoftPrompts, SoftOnly: path == policy.PathSoftPrompt, PPO: ppo(c)},
+		Rollouts: &orchestrator.Rollouts{Work: w, Model: at.fleet, Scorer: at.fleet, Base: at.base, Embed: enc, Group: c.Policy.Group, Credit: c.Policy.Credit,
 			Temperature: c.Policy.Temperature, MaxTokens: c.Inference.MaxTokens, Concurrency: c.Inference.Concurrency},
-		Trainers: &orchestrator.TrainingServer{Session: b.session, Model: b.trainName, Rank: c.Training.Rank, Seed: c.Seed, Frozen: !c.Training.Adapter},
-		Base:     b.base,
+		Trainers: &orchestrator.TrainingServer{Session: b.session, Model: b.trainName, Rank: c.Training.Rank, Seed: c.Seed, Frozen: path == policy.PathSoftPrompt},
 		Lineage:  adapters.Lineage{Run: c.Run, Base: b.baseID, SplitDigest: w.Split.Digest},
 	}, nil
 }

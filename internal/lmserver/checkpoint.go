@@ -114,14 +114,14 @@ func (c *checkpoints) clean() error {
 		used := map[string]bool{}
 		saved, err := c.list(r.ID)
 		if err != nil {
-			return err
+			continue // a damaged manifest: what it may name stays
 		}
 		for _, ck := range saved {
 			used[ck.Data] = true
 		}
 		kept, err := c.keptData(r.ID)
 		if err != nil {
-			return err
+			continue
 		}
 		used[kept] = true
 		entries, err := os.ReadDir(filepath.Join(c.dir(r.ID), "data"))
@@ -297,7 +297,7 @@ func (c *checkpoints) runs() ([]run, error) {
 			continue // a crash before the first write
 		}
 		if err != nil {
-			return nil, err
+			continue // damaged: asked for by its name it says so
 		}
 		if modelID.MatchString(r.ID) && filepath.Base(c.dir(r.ID)) == e.Name() {
 			out = append(out, r)

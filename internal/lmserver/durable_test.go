@@ -2,6 +2,7 @@ package lmserver
 
 import (
 	"net/http"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -91,10 +92,74 @@ func TestLostGradients(t *testing.T) {
 	s, stop = durableServer(t, dir)
 	defer stop()
 	c = c.on(s)
-	if text, _ := c.failure(c.submitPass(pass(c.model, 7, nil))); !strings.Contains(text, "requests 5 to 6") {
-		t.Errorf("a request behind lost ones: %q", text)
+	c.result(c.submitPass(pass(c.model, 7, nil)), &pb.ForwardBackwardOutput{}) // 5 and 6 never come: the client has gone on
+	if text, _ := c.failure(c.submit(tinker.PathOptimStep, step(c.model, 8, 0.01))); !strings.Contains(text, "lost") {
+		t.Errorf("the step behind lost requests: %q", text)
 	}
-	c.result(c.submitPass(pass(c.model, 5, nil)), &pb.ForwardBackwardOutput{})
+	c.result(c.submitPass(pass(c.model, 9, nil)), &pb.ForwardBackwardOutput{})
+	c.result(c.submit(tinker.PathOptimStep, step(c.model, 10, 0.01)), &tinker.OptimStepResult{})
+}
+
+// A step that cannot be written is not acknowledged and does not count: the weights are those before it.
+func TestStepThatCannotBeWritten(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "state")
+	s, stop := durableServer(t, dir)
+	defer stop()
+	c := newTrained(t, s)
+	c.result(c.submitPass(pass(c.model, 1, nil)), &pb.ForwardBackwardOutput{})
+	c.result(c.submit(tinker.PathOptimStep, step(c.model, 2, 0.01)), &tinker.OptimStepResult{})
+	before := c.logprobs(3)
+	c.result(c.submitPass(pass(c.model, 4, nil)), &pb.ForwardBackwardOutput{})
+	data := filepath.Join(dir, "runs", strings.ReplaceAll(c.model, ":", "."), "data")
+	if err := os.Rename(data, data+"-away"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(data, nil, 0o600); err != nil { // no folder can be made there
+		t.Fatal(err)
+	}
+	id := c.submit(tinker.PathOptimStep, step(c.model, 5, 0.01))
+	if reply := c.wait(id); !strings.Contains(string(reply.body), "cannot be kept") {
+		t.Errorf("a step without a disk: %s", reply.body)
+	}
+	_ = os.Remove(data)
+	if err := os.Rename(data+"-away", data); err != nil {
+		t.Fatal(err)
+	}
+	// The reload failed too, as the weights were away: the model says so until the server is started again.
+	stop()
+	s, stop = durableServer(t, dir)
+	if after := c.on(s).logprobs(6); !slices.Equal(before, after) {
+		t.Errorf("log probabilities %v, want those before the step that was refused, %v", after, before)
+	}
+}
+
+// One damaged file does not keep the server from starting, and takes nothing else with it.
+func TestDamagedFiles(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "state")
+	s, stop := durableServer(t, dir)
+	a, b := newTrained(t, s), newTrained(t, s)
+	for _, c := range []*client{a, b} {
+		c.result(c.submit(tinker.PathSaveWeights, object{"model_id": c.model, "seq_id": 1, "path": "kept"}), &tinker.SaveWeightsResult{})
+	}
+	stop()
+	run := filepath.Join(dir, "runs", strings.ReplaceAll(a.model, ":", "."))
+	for _, name := range []string{"state.json", "weights/kept.json"} {
+		if err := os.WriteFile(filepath.Join(run, name), []byte("{"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s, stop = durableServer(t, dir)
+	defer stop()
+	b.on(s).logprobs(2)
+	if r := post(t, s, tinker.PathWeightsInfo, object{"tinker_path": "tinker://" + a.model + "/weights/kept"}); r.status != http.StatusInternalServerError {
+		t.Errorf("a damaged manifest: %d %s", r.status, r.body)
+	}
+	if r := post(t, s, tinker.PathOptimStep, step(a.model, 2, 0.1)); r.status != http.StatusNotFound {
+		t.Errorf("a model whose state is damaged: %d", r.status)
+	}
+	if entries, err := os.ReadDir(filepath.Join(run, "data")); err != nil || len(entries) == 0 {
+		t.Errorf("what the damaged manifest named was deleted: %v, %v", entries, err)
+	}
 }
 
 // What ended before the restart stays ended, and whoever asks for it is told what to do.

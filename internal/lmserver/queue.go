@@ -55,6 +55,7 @@ type model struct {
 
 	// The worker's own.
 	prepare func() error // makes the trainer of a revived model
+	reload  func() error // goes back to what is on disk
 	state   runState
 	lost    bool // its gradients went with the last server
 	changed bool // weights or moments are others than on disk
@@ -127,6 +128,7 @@ func (m *model) work(ctx context.Context) {
 			if m.broken == nil && m.keep != nil {
 				if kept := m.keep(m, t.next); kept != nil {
 					result, err = nil, kept
+					m.broken = m.reload() // what is not on disk was not acknowledged: it must not count either
 				}
 			}
 			m.futures.settle(t.future, result, err)
@@ -179,14 +181,8 @@ func (m *model) skip() {
 	if first < 0 {
 		return
 	}
-	if m.revived { // those between are no refused ones: they were acknowledged and went with the server
-		lost := fmt.Sprintf("requests %d to %d of %s were lost when the server was restarted; send them again", m.next, first-1, m.id)
-		for seq, t := range m.waiting {
-			m.futures.settle(t.future, nil, userError("%s", lost))
-			delete(m.seen, seq)
-		}
-		m.waiting = map[int32]*task{}
-		return
+	if m.revived { // those between were acknowledged and went with the last server: gradients may have been among them
+		m.revived, m.lost = false, true
 	}
 	m.next = first
 }

@@ -172,8 +172,9 @@ func (t *training) restore() error {
 		if errors.Is(err, errNotStored) {
 			continue
 		}
-		if err != nil {
-			return err
+		if err != nil { // its checkpoints are there still
+			t.opt.Log.Error("a model's state cannot be read: it is not taken up", "model", r.ID, "err", err)
+			continue
 		}
 		owner := t.sessions[s.Session]
 		if owner == nil {
@@ -222,8 +223,32 @@ func (t *training) revive(s *session, r run, state runState) {
 	t.work(m)
 }
 
+// reload puts a model back to its last state on disk, after one that could not be written.
+func (t *training) reload(m *model) error {
+	kept, err := t.store.state(m.id)
+	if errors.Is(err, errNotStored) {
+		kept, err = &runState{Session: m.state.Session, ModelSeq: m.state.ModelSeq, Content: m.state.Content}, nil
+	}
+	if err != nil {
+		return err
+	}
+	fresh, err := t.newTrainer(m.cfg)
+	if err == nil && kept.Data != "" {
+		if err = fresh.Load(filepath.Join(t.store.dir(m.id), "data", kept.Data), true); err != nil {
+			fresh.Close()
+		}
+	}
+	if err != nil {
+		return err
+	}
+	m.trainer.Close()
+	m.trainer, m.state, m.started, m.changed, m.lost = fresh, *kept, kept.Started, false, true
+	return nil
+}
+
 // work starts a model's worker.
 func (t *training) work(m *model) {
+	m.reload = func() error { return t.reload(m) }
 	t.workers.Add(1)
 	go func() {
 		defer t.workers.Done()

@@ -161,7 +161,7 @@ func (t *training) optimStep(w http.ResponseWriter, r *http.Request) {
 	t.enqueue(w, m, req.SeqID, content, func(context.Context) (any, error) {
 		if m.lost {
 			m.lost, m.state.Pending = false, false
-			return nil, userError("the gradients of this step were lost when the server was restarted: send its forward_backward requests again, under new numbers, and the step after them")
+			return nil, userError("gradients of this step were lost when the server was restarted, or could not write to its disk: send its forward_backward requests again, under new numbers, and the step after them")
 		}
 		if p.LearningRate < 0 || p.Beta1 < 0 || p.Beta1 >= 1 || p.Beta2 < 0 || p.Beta2 >= 1 || p.Eps <= 0 || p.WeightDecay < 0 {
 			return nil, userError("adam_params are out of range: %+v", p)

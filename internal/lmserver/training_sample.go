@@ -7,6 +7,7 @@ import (
 	"math"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"recpie/internal/fault"
@@ -22,13 +23,14 @@ type sampler struct {
 	session *session
 	path    string // tinker path, "" for the base model and for unnamed snapshots
 	base    bool
+	made    time.Time
 	seen    map[int64]seenRequest
 	ended   completions
 }
 
 // openSampler loads the adapter files of dir ("" for the base model) for a new sampling session.
 func (t *training) openSampler(s *session, path, dir string) (string, error) {
-	sm := &sampler{id: newID("sampler/"), session: s, path: path, base: dir == "", seen: map[int64]seenRequest{}, ended: newCompletions()}
+	sm := &sampler{id: newID("sampler/"), session: s, path: path, base: dir == "", made: time.Now(), seen: map[int64]seenRequest{}, ended: newCompletions()}
 	t.mu.Lock()
 	full := len(t.samplers) >= t.opt.MaxSamplers
 	t.mu.Unlock()
@@ -46,11 +48,35 @@ func (t *training) openSampler(s *session, path, dir string) (string, error) {
 		t.samplers[filepath.Base(sm.id)] = sm
 	}
 	t.mu.Unlock()
+	for _, old := range t.oldSnapshots(s) {
+		t.snapshots.unload(old)
+	}
 	if gone {
 		t.snapshots.unload(sm.id)
 		return "", userError("session %q has finished", s.id)
 	}
 	return filepath.Base(sm.id), nil
+}
+
+// keptSnapshots is how many unnamed snapshots of a session are held. Loops make one for every step and never say that they are done with it.
+const keptSnapshots = 32
+
+// oldSnapshots takes the oldest unnamed ones out of the list and returns what is to be unloaded; samples in flight are finished.
+func (t *training) oldSnapshots(s *session) (gone []string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var all []*sampler
+	for _, sm := range t.samplers {
+		if sm.session == s && !sm.base && sm.path == "" {
+			all = append(all, sm)
+		}
+	}
+	slices.SortFunc(all, func(a, b *sampler) int { return a.made.Compare(b.made) })
+	for len(all) > keptSnapshots {
+		delete(t.samplers, filepath.Base(all[0].id))
+		gone, all = append(gone, all[0].id), all[1:]
+	}
+	return gone
 }
 
 func (t *training) createSampler(w http.ResponseWriter, r *http.Request) {

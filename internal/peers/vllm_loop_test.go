@@ -35,32 +35,34 @@ func TestVLLMLoop(t *testing.T) {
 	}
 }
 
-// vLLM serves no adapters on GPT-2. Doctor says so and names the way out, and the run trains the soft prompts alone.
+// vLLM serves no adapters on GPT-2. Doctor finds out and says what a run will do, and the run trains the soft prompts alone.
 func TestVLLMSoftLoop(t *testing.T) {
 	const steps = 3
 	l := newLoop(t, "warm-gpt2", fmt.Sprintf("{rounds: 1, steps: %d, pairs: 8, group: 4, validation: 64, projection_rate: 0.02, max_rejected: 0.9}", steps))
-	doctor := func(args ...string) string {
-		out, _ := exec.CommandContext(t.Context(), l.bin, append([]string{"doctor", "-c", l.path("recpie.yaml")}, args...)...).CombinedOutput()
-		for line := range strings.Lines(string(out)) {
-			if strings.Contains(line, "run-time adapters") {
-				return strings.TrimSpace(line) + "\n" + string(out)
-			}
+	out, err := exec.CommandContext(t.Context(), l.bin, "doctor", "-c", l.path("recpie.yaml")).CombinedOutput()
+	for line := range strings.Lines(string(out)) {
+		if strings.Contains(line, "run-time adapters") || strings.Contains(line, "policy path") || strings.Contains(line, "policy.path") {
+			t.Log(strings.TrimSpace(line))
 		}
-		return string(out)
 	}
-	if out := doctor(); !strings.HasPrefix(out, "miss") || !strings.Contains(out, "training.adapter: false") {
-		t.Errorf("doctor on a GPT-2 that is to have adapters:\n%s", out)
+	if text := string(out); err != nil || !strings.Contains(text, "LoRA is off") || !strings.Contains(text, "soft_prompt: the language model stays as it is") || !strings.Contains(text, "policy.path: merged") {
+		t.Errorf("doctor on a GPT-2: %v\n%s", err, out)
 	}
-	if out := doctor("--set", "training.adapter=false"); !strings.HasPrefix(out, "ok") {
-		t.Errorf("doctor on a GPT-2 without adapters:\n%s", out)
+	if text := l.fails("--set", "policy.path=lora", "--run", l.path("run-lora")); !strings.Contains(text, "LoRA is off") || !strings.Contains(text, "policy.path: auto") {
+		t.Errorf("policy.path: lora says\n%s", text)
 	}
-	l.more = []string{"--set", "training.adapter=false"}
 	l.train("")
 	l.check(1, steps)
 }
 
 // newLoop starts our training server over one of the models and writes the settings of a run with it and the script's vLLM.
 func newLoop(t *testing.T, model, policy string) *loopRun {
+	t.Helper()
+	return newLoopAt(t, need(t, "RECPIE_VLLM_URL"), model, policy, "off")
+}
+
+// newLoopAt does it for a vLLM at an address. The training server loads adapters from root.
+func newLoopAt(t *testing.T, url, model, policy, root string) *loopRun {
 	t.Helper()
 	l := &loopRun{t: t, dir: t.TempDir(), bin: need(t, "RECPIE_PEERS_BIN")}
 	config := fmt.Sprintf(`run: %s
@@ -72,7 +74,7 @@ inference:
 training: {url: %s, rank: 8}
 policy: %s
 recommender: {seeds: 1, epochs: 6}
-`, l.path("run"), model, need(t, "RECPIE_VLLM_URL"), l.serveTraining(filepath.Join(need(t, "RECPIE_VLLM_MODELS"), model)), policy)
+`, l.path("run"), model, url, l.serveTraining(filepath.Join(need(t, "RECPIE_VLLM_MODELS"), model), root), policy)
 	if err := os.WriteFile(l.path("recpie.yaml"), []byte(config), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -87,7 +89,7 @@ func (l *loopRun) check(rounds, steps int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	versions, worst, moved := map[string]bool{}, 0.0, 0.0
+	versions, mean, worst, moved := map[string]bool{}, 0.0, 0.0, 0.0
 	for line := range bytes.Lines(text) {
 		var m struct {
 			Key     string
@@ -104,9 +106,9 @@ func (l *loopRun) check(rounds, steps int) {
 		if m.Gap == nil || m.Version == "" {
 			t.Fatalf("a step without gap or version: %s", line)
 		}
-		versions[m.Version], worst, moved = true, max(worst, *m.Gap), max(moved, m.KL.K3)
+		versions[m.Version], mean, worst, moved = true, mean+*m.Gap, max(worst, *m.Gap), max(moved, m.KL.K3)
 	}
-	t.Logf("%d steps of as many versions, sampler and trainer at most %.2g nats a token apart, %.3g nats from the base model", len(versions), worst, moved)
+	t.Logf("%d steps of as many versions, sampler and trainer %.2g nats a token apart, at most %.2g, %.3g nats from the base model", len(versions), mean/float64(max(1, len(versions))), worst, moved)
 	if len(versions) != rounds*steps {
 		t.Errorf("%d steps, want %d: %v", len(versions), rounds*steps, versions)
 	}
@@ -142,9 +144,9 @@ func (l *loopRun) path(parts ...string) string {
 }
 
 // serveTraining starts our server over the model until the test ends and returns its address.
-func (l *loopRun) serveTraining(model string) string {
+func (l *loopRun) serveTraining(model, root string) string {
 	l.t.Helper()
-	cmd := exec.Command(l.bin, "lm", "serve", "--model", model, "--listen", "127.0.0.1:0", "--adapter-root", "off", "--state", l.path("state"))
+	cmd := exec.Command(l.bin, "lm", "serve", "--model", model, "--listen", "127.0.0.1:0", "--adapter-root", root, "--state", l.path("state"))
 	errs, err := cmd.StderrPipe()
 	if err == nil {
 		err = cmd.Start()
@@ -165,6 +167,17 @@ func (l *loopRun) serveTraining(model string) string {
 	}
 	l.t.Fatal("the training server ended before it served")
 	return ""
+}
+
+// fails runs the loop, which must not come to its end, and returns what it says.
+func (l *loopRun) fails(args ...string) string {
+	l.t.Helper()
+	args = append([]string{"train", "-c", l.path("recpie.yaml")}, append(args, l.more...)...)
+	out, err := exec.CommandContext(l.t.Context(), l.bin, args...).CombinedOutput()
+	if err == nil {
+		l.t.Fatalf("recpie %q succeeded:\n%s", args, out)
+	}
+	return string(out)
 }
 
 // train runs the loop, and kills it when its output says the word.

@@ -4,8 +4,10 @@
 # our server for training, and a batch whose server is killed.
 # Installs 5.2 GB into the cache once (4 minutes with a fast network); after that a run takes 4 to 6 minutes and 4 GB of memory.
 #
-#   scripts/peers/vllm.sh [llama|gpt2|train|loop|batch|scale]...     (all but scale when none is named)
+#   scripts/peers/vllm.sh [llama|gpt2|train|loop|batch|merged|scale]...     (all but merged and scale when none is named)
 #   scripts/peers/vllm.sh serve MODEL PORT ARGUMENTS...   (the tests start servers of their own with it)
+#
+# merged: a GPT-2, on which vLLM has no LoRA, trained by our server; vLLM is started again on a merged checkpoint after each round.
 #
 # scale: 20,000 rows with two kills of the server, 50 adapter versions under traffic, and what of the prompts two servers' prefix
 # caches hold, by routing and layout: about 20 minutes and 8 GB of memory.
@@ -104,6 +106,10 @@ adapters() {
     --lora-target-modules q_proj k_proj v_proj o_proj qkv_proj gate_proj up_proj down_proj gate_up_proj
 }
 
+warm_gpt2() {
+  [ -e "$work/models/warm-gpt2" ] || cp -r "$("$work/recpie" lm warmup --set lm.warmup_steps=100)" "$work/models/warm-gpt2"
+}
+
 cd "$repo"
 nice scripts/with-env go test -c -tags peers -o "$work/peers.test" ./internal/peers
 nice scripts/with-env go build -o "$work/recpie" ./cmd/recpie
@@ -132,17 +138,21 @@ for family; do
     # Room for all prompts in flight at once: on a CPU this vLLM dies of a request with a seed whose prompt it takes in pieces.
     adapters warm 8 --max-num-batched-tokens 32768
     tests Loop 10m
-    cp -r "$("$work/recpie" lm warmup --set lm.warmup_steps=100)" "$work/models/warm-gpt2"
+    warm_gpt2
     serve warm-gpt2 --max-model-len 512 --max-num-batched-tokens 32768
     tests SoftLoop 10m
     ;;
   batch) tests Batch ;;
+  merged)
+    warm_gpt2
+    tests Merged 9m
+    ;;
   scale)
     RECPIE_VLLM_ROWS=20000 RECPIE_VLLM_KILLS=2 tests Batch 40m
     tests Prefix 20m
     adapters llama 128
     RECPIE_VLLM_SWITCHES=50 tests LlamaSwitch 20m
     ;;
-  *) die "nothing is called $family here: llama, gpt2, train, loop, batch or scale" ;;
+  *) die "nothing is called $family here: llama, gpt2, train, loop, batch, merged or scale" ;;
   esac
 done
