@@ -55,7 +55,7 @@ func (p *pass) run(ctx context.Context) (*PassResult, error) {
 	for i := range p.data {
 		p.keys[i], order[i] = p.keysOf(i), i
 	}
-	slices.SortStableFunc(order, func(a, b int) int { return slices.Compare(p.keys[a], p.keys[b]) })
+	order = bucketed(order, p.keys)
 	workers := p.t.opt.Workers
 	bytes := passBytes / workers
 	budget := evenBudget(order, p.keys, maxTokens(cfg, bytes), workers)
@@ -93,6 +93,34 @@ func (p *pass) run(ctx context.Context) (*PassResult, error) {
 	return p.res, nil
 }
 
+// leastBucket is how many positions a part has at least before the length of the next family ends it: below that, one wider batch is faster.
+const leastBucket = 2048
+
+// bucketed orders sequences for the parts of a pass: those that begin alike stay together, so that their beginning is computed once, and such families
+// follow each other by their length, so that a part holds runs of about one length and pads little.
+func bucketed(order []int, keys [][]int64) []int {
+	order = slices.Clone(order)
+	slices.SortStableFunc(order, func(a, b int) int { return slices.Compare(keys[a], keys[b]) })
+	type family struct {
+		members []int
+		longest int
+	}
+	var all []family
+	for n, i := range order {
+		if n == 0 || commonPrefix(keys[order[n-1]], keys[i]) < minSaved {
+			all = append(all, family{})
+		}
+		f := &all[len(all)-1]
+		f.members, f.longest = append(f.members, i), max(f.longest, len(keys[i]))
+	}
+	slices.SortStableFunc(all, func(a, b family) int { return a.longest - b.longest })
+	order = order[:0]
+	for _, f := range all {
+		order = append(order, f.members...)
+	}
+	return order
+}
+
 // addAll adds rows of numbers; absent ones count as zeros.
 func addAll(to, from [][]float32) {
 	for i, row := range from {
@@ -125,6 +153,9 @@ func fittingPlan(c Config, order []int, keys [][]int64, budget, bytes int) (pl *
 		if n > 0 {
 			if add -= commonPrefix(keys[order[n-1]], k); tokens+add/2 > budget { // to the nearer side
 				break
+			}
+			if tokens >= leastBucket && len(k)-add < minSaved && 2*len(k) > 3*len(keys[order[0]]) {
+				break // the next bucket: among much shorter ones it would pad them all
 			}
 		}
 		tokens += add
