@@ -104,7 +104,6 @@ func TestLostGradients(t *testing.T) {
 func TestStepThatCannotBeWritten(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "state")
 	s, stop := durableServer(t, dir)
-	defer stop()
 	c := newTrained(t, s)
 	c.result(c.submitPass(pass(c.model, 1, nil)), &pb.ForwardBackwardOutput{})
 	c.result(c.submit(tinker.PathOptimStep, step(c.model, 2, 0.01)), &tinker.OptimStepResult{})
@@ -128,6 +127,7 @@ func TestStepThatCannotBeWritten(t *testing.T) {
 	// The reload failed too, as the weights were away: the model says so until the server is started again.
 	stop()
 	s, stop = durableServer(t, dir)
+	defer stop()
 	if after := c.on(s).logprobs(6); !slices.Equal(before, after) {
 		t.Errorf("log probabilities %v, want those before the step that was refused, %v", after, before)
 	}
