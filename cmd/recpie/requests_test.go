@@ -288,21 +288,40 @@ func TestCompletedOrderStreams(t *testing.T) {
 	f.write(t, "requests.jsonl", strings.ReplaceAll(someRequests(n), "gpt-4o-mini", "tiny"))
 	args := []string{"explain", "-c", "fleet.yaml", "--run", "run", "--input", "requests.jsonl", "--chunk", "4", "--progress", "json", "--order", "completed", "--out", "stream.jsonl"}
 	cmd := child(t.Context(), f.dir, f.env, args...)
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
+	errs, err := os.Create(f.path("progress.jsonl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer errs.Close()
+	cmd.Stderr = errs
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	progress := func() string {
+		b, err := os.ReadFile(errs.Name())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	rated := func() (rates int, last map[string]any) { // lines that tell a rate and the time left
+		for line := range strings.Lines(progress()) {
+			if json.Unmarshal([]byte(line), &last) == nil && last["rows_per_second"] != 0.0 && last["seconds_left"] != 0.0 {
+				rates++
+			}
+		}
+		return rates, last
+	}
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
-	early := false
+	early, open := false, false
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for done := false; !done; {
 		select {
 		case err := <-ended:
 			if done = true; err != nil {
-				t.Fatalf("%v\n%s", err, &stderr)
+				t.Fatalf("%v\n%s", err, progress())
 			}
 		case <-tick.C:
 			if b, err := os.ReadFile(f.path("stream.jsonl")); err == nil && !early {
@@ -321,6 +340,9 @@ func TestCompletedOrderStreams(t *testing.T) {
 				if o := recpie(t, f.dir, f.env, "explain", "export", "--run", "run"); o.code != exitFailed || !strings.Contains(o.stderr, "--order completed") {
 					t.Errorf("an ordered export meanwhile: exit code %d\n%s", o.code, o.stderr)
 				}
+			}
+			if rates, _ := rated(); rates > 0 && exists(f.path("second")) && !open { // it told how it goes: the rest may be answered
+				open = true
 				close(f.open)
 			}
 		}
@@ -338,15 +360,12 @@ func TestCompletedOrderStreams(t *testing.T) {
 	if len(seen) != n {
 		t.Errorf("%d rows of %d", len(seen), n)
 	}
-	rates, last := 0, map[string]any{}
-	for line := range strings.Lines(stderr.String()) {
-		if json.Unmarshal([]byte(line), &last) != nil {
+	for line := range strings.Lines(progress()) {
+		if !json.Valid([]byte(line)) {
 			t.Errorf("progress: %q", line)
 		}
-		if last["rows_per_second"] != 0.0 && last["seconds_left"] != 0.0 {
-			rates++
-		}
 	}
+	rates, last := rated()
 	if rates == 0 || last["done"].(float64)+last["dead"].(float64) != n || last["left"] != 0.0 {
 		t.Errorf("%d lines with a rate and the time left; the last is %v", rates, last)
 	}
