@@ -49,14 +49,16 @@ func (c *chart) tgi(ctx context.Context, i Inference, l *link, s transport.Setti
 	}
 	ids := c.tgiTemplate(ctx, i, cl)
 	c.tgiScoring(ctx, i, cl, ids)
-	if i.SoftPrompts {
+	only := i.Adapters && i.Path == pathSoft
+	switch {
+	case only:
+		c.miss("soft prompts", "serve vLLM for training, or set training.frozen: true", "TGI takes no soft prompts, and they alone are to be trained")
+	case i.SoftPrompts:
 		c.warn("soft prompts", "serve vLLM for them, or set inference.soft_prompts: false", "TGI takes none: the user's taste is told in words instead, and the run says so")
-	} else {
+	default:
 		c.ok("soft prompts", "not taken; inference.soft_prompts is off")
 	}
-	if i.Adapters && i.Path == pathSoft {
-		c.miss("soft prompts", "serve vLLM for training, or set training.frozen: true", "TGI takes no soft prompts, and they alone are to be trained")
-	} else if i.Adapters {
+	if i.Adapters && !only {
 		c.miss("run-time adapters", "serve vLLM for training, or set training.frozen: true", "TGI's adapters are those it was started with")
 	} else {
 		c.ok("run-time adapters", "not needed: the policy is not trained")

@@ -17,7 +17,6 @@ import (
 
 	"recpie/internal/lm"
 	"recpie/internal/lmserver"
-	"recpie/internal/tokenizer"
 )
 
 // serving serves the model of a folder under a name until the test ends.
@@ -69,15 +68,7 @@ func withoutLoRA(t *testing.T) (address string, put func(*url.URL)) {
 // A GPT-2 on an inference server that takes no adapters: doctor says which path a run takes, and each path is taken or refused with its remedy.
 func TestPaths(t *testing.T) {
 	s := newScene(t, t.TempDir())
-	must(t, s.dir, s.env, "data", "planted", "--out", "planted", "--seed", "3", "--users", "8", "--items", "16", "--per-user", "8")
-	text, err := os.ReadFile(s.path("planted", "items.csv"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	tok, err := tokenizer.TrainBPE(strings.Lines(strings.Repeat(string(text), 3)), tokenizer.TrainOptions{VocabSize: 400, Special: lm.SpecialTokens(), MinFrequency: 1})
-	if err != nil {
-		t.Fatal(err)
-	}
+	tok := s.planted(t)
 	m, err := lm.NewModel(lm.Config{VocabSize: tok.VocabSize(), MaxPositions: 1024, HiddenSize: 32, NumLayers: 2, NumHeads: 4, InitializerRange: 0.1}, 1)
 	if err != nil {
 		t.Fatal(err)

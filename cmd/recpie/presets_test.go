@@ -17,15 +17,7 @@ import (
 // the alarms that end a run are off.
 func TestPresetsRun(t *testing.T) {
 	s := newScene(t, t.TempDir())
-	must(t, s.dir, s.env, "data", "planted", "--out", "planted", "--seed", "3", "--users", "8", "--items", "16", "--per-user", "8")
-	text, err := os.ReadFile(s.path("planted", "items.csv"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	tok, err := tokenizer.TrainBPE(strings.Lines(strings.Repeat(string(text), 3)), tokenizer.TrainOptions{VocabSize: 400, Special: lm.SpecialTokens(), MinFrequency: 1})
-	if err != nil {
-		t.Fatal(err)
-	}
+	tok := s.planted(t)
 	llama := lm.Config{ModelType: lm.TypeLlama, NumKVHeads: 2, IntermediateSize: 48, RoPE: lm.RoPE{Theta: 500000}}
 	with := func(change func(c *lm.Config)) lm.Config {
 		c := llama
@@ -100,4 +92,19 @@ func recite(t *testing.T, b *lm.Bundle) error {
 		examples = append(examples, e)
 	}
 	return lm.Warmup(t.Context(), b, examples, lm.WarmupOptions{Steps: 80, Batch: 8, LR: 1e-2})
+}
+
+// planted writes a small planted domain into the scene and returns a tokenizer of its items.
+func (s *scene) planted(t *testing.T) *tokenizer.Tokenizer {
+	t.Helper()
+	must(t, s.dir, s.env, "data", "planted", "--out", "planted", "--seed", "3", "--users", "8", "--items", "16", "--per-user", "8")
+	text, err := os.ReadFile(s.path("planted", "items.csv"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	tok, err := tokenizer.TrainBPE(strings.Lines(strings.Repeat(string(text), 3)), tokenizer.TrainOptions{VocabSize: 400, Special: lm.SpecialTokens(), MinFrequency: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tok
 }

@@ -20,8 +20,9 @@ const (
 func (m *Model) initRotaryInduction(seed int64) bool {
 	cfg := m.Cfg
 	d, h := cfg.HiddenSize, cfg.HeadDim
+	freq := cfg.frequencies()
 	var fast, slow []int
-	for i, w := range cfg.frequencies() {
+	for i, w := range freq {
 		switch {
 		case w > 0.05:
 			fast = append(fast, i)
@@ -44,7 +45,7 @@ func (m *Model) initRotaryInduction(seed int64) bool {
 	sketch := orthonormal(rng, 3*h)
 	// Matrices are [out, in] here: a row is what one output reads.
 	head := func(layer, k int) (q, key, v int, w, bias, out []float32) {
-		name := "layers." + string(rune('0'+layer)) + ".self_attn."
+		name := cfg.layerName(layer, "self_attn.")
 		w, bias, out = m.weight(name+"qkv_proj.weight"), m.weight(name+"qkv_proj.bias"), m.weight(name+"o_proj.weight")
 		q, key, v = k*h, d+k*h, 2*d+k*h
 		for _, from := range []int{q, key, v} {
@@ -56,7 +57,6 @@ func (m *Model) initRotaryInduction(seed int64) bool {
 	}
 
 	q, key, v, w, bias, out := head(0, 0)
-	freq := cfg.frequencies()
 	for _, i := range fast {
 		angle := float64(freq[i])
 		bias[key+i] = rotaryBefore

@@ -293,11 +293,8 @@ func (c *checkpoints) runs() ([]run, error) {
 	for _, e := range entries {
 		var r run
 		err := readJSONFile(filepath.Join(c.root, "runs", e.Name(), "run.json"), &r)
-		if errors.Is(err, errNotStored) {
-			continue // a crash before the first write
-		}
 		if err != nil {
-			continue // damaged: asked for by its name it says so
+			continue // a crash before the first write, or damaged: asked for by its name it says so
 		}
 		if modelID.MatchString(r.ID) && filepath.Base(c.dir(r.ID)) == e.Name() {
 			out = append(out, r)

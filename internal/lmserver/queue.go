@@ -10,9 +10,7 @@ import (
 	"recpie/internal/lm"
 )
 
-const (
-	maxSeen = 20_000 // sequence numbers of one model that are remembered for idempotency
-)
+const maxSeen = 20_000 // sequence numbers of one model that are remembered for idempotency
 
 // digest identifies a request's content.
 type digest [32]byte

@@ -1,22 +1,9 @@
 // The calls that gotch's wrapper has no right form of.
+#include "guard.h"
 #include "shim.h"
 
-#include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <c10/util/Logging.h>
-#include <cstring>
-#include <exception>
-
-#define GUARD(...)                                                                                                     \
-  try {                                                                                                                \
-    __VA_ARGS__                                                                                                        \
-  } catch (const std::exception &e) {                                                                                  \
-    *err = strdup(e.what());                                                                                           \
-  } catch (...) {                                                                                                      \
-    *err = strdup("unknown C++ exception");                                                                            \
-  }
-
-static at::Tensor &tensor(void *t) { return *static_cast<at::Tensor *>(t); }
 
 // libtorch puts a symbolised C++ backtrace into every error, which takes it milliseconds and which we cut off: none is
 // made. The fetcher is set when the library is loaded, before any scope runs.
