@@ -29,6 +29,7 @@ type Data struct {
 	Path        string `key:"path" doc:"folder with dataset.yaml and CSV files, or RecBole atomic files; ml-100k names the cached MovieLens 100K"`
 	SamplePairs int    `key:"sample_pairs" doc:"explain the records of users drawn by seed until this many pairs are reached; 0 explains all; without explanations all records are used"`
 	MinRecords  int    `key:"min_records" doc:"users with fewer rated records are left out (the protocol says 5)"`
+	TrainSparse bool   `key:"train_sparse" doc:"records of users with fewer than min_records serve for training, though nobody is judged on those users"`
 	MaxRecords  int    `key:"max_records" doc:"users with more rated records are not drawn into the sample, so that it holds more users; 0 sets no limit"`
 }
 
@@ -141,10 +142,11 @@ type Recommender struct {
 	Patience    int     `key:"patience" doc:"epochs without a gain on validation before stopping"`
 	Seeds       int     `key:"seeds" doc:"networks trained per compared system; their mean and standard error are reported"`
 	Folds       int     `key:"folds" doc:"folds of the cross-fitted network that computes rewards"`
-	Consumer    bool    `key:"consumer" doc:"feed the user's embedding; this and the next three are switched off for ablations"`
+	Consumer    bool    `key:"consumer" doc:"feed the user's embedding; this and the next four are switched off for ablations"`
 	Product     bool    `key:"product" doc:"feed the item's embedding"`
 	Sequence    bool    `key:"sequence" doc:"feed the user's latest items and ratings"`
 	Context     bool    `key:"context" doc:"feed the statistics of the context"`
+	Text        bool    `key:"text" doc:"feed the item's own text and what reviews by the user and of the item say"`
 }
 
 // Encoder says what turns sentences into vectors.
@@ -174,8 +176,8 @@ func Default() Config {
 		Policy: Policy{Path: "auto", Rounds: 2, Steps: 12, Pairs: 8, Group: 4, Credit: "crossed", Epochs: 1, Minibatch: 32, LearningRate: 1e-4, ProjectionRate: 1e-3,
 			Clip: 0.2, KL: 0.05, KLTarget: 3, FormatPenalty: 0.5, Temperature: 1, Validation: 256,
 			MaxRejected: 0.5, MaxKL: 30, MaxSamplerGap: 0.05, MinEntropy: 0.02, MinUnique: 0.05, MinDistinct: 0.01},
-		Recommender: Recommender{Loss: "mse", Dim: 64, WeightDecay: 1e-3, Dropout: 0.3, Epochs: 20, Patience: 4, Seeds: 3, Folds: 2,
-			Consumer: true, Product: true, Sequence: true, Context: true},
+		Recommender: Recommender{Loss: "mse", Dim: 32, WeightDecay: 1e-3, Dropout: 0.3, Epochs: 20, Patience: 4, Seeds: 3, Folds: 2,
+			Consumer: true, Product: true, Sequence: true, Context: true, Text: true},
 		Encoder: Encoder{Device: "cpu"},
 	}
 }

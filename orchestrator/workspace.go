@@ -41,7 +41,8 @@ type DataSettings struct {
 	Path        string
 	SamplePairs int // 0: all users
 	MinRecords  int
-	MaxRecords  int // users with more are not drawn into the sample, 0: no limit
+	TrainSparse bool // records of users with fewer than MinRecords serve for training
+	MaxRecords  int  // users with more are not drawn into the sample, 0: no limit
 	Seed        int64
 	Prompts     prompts.Settings
 	Quarantine  string // file for broken rows, "" for none
@@ -59,7 +60,7 @@ func Prepare(ctx context.Context, s DataSettings) (*Workspace, error) {
 
 // PrepareData is Prepare for a data set in memory.
 func PrepareData(ctx context.Context, ds *dataset.Dataset, report *dataset.Report, s DataSettings) (*Workspace, error) {
-	split, err := dataset.MakeSplit(ds, dataset.SplitOptions{MinRecords: s.MinRecords})
+	split, err := dataset.MakeSplit(ds, dataset.SplitOptions{MinRecords: s.MinRecords, TrainSparse: s.TrainSparse})
 	if err != nil {
 		return nil, err
 	}

@@ -89,7 +89,7 @@ func prepare(ctx context.Context, c *config.Config) (*orchestrator.Workspace, er
 func dataSettings(c *config.Config) orchestrator.DataSettings {
 	s := prompts.DefaultSettings()
 	s.History, s.Terms, s.Taste, s.Opinions, s.Redact = c.Prompts.History, c.Prompts.Terms, c.Prompts.Taste, c.Prompts.Opinions, c.Prompts.Redact
-	return orchestrator.DataSettings{SamplePairs: c.Data.SamplePairs, MinRecords: c.Data.MinRecords, MaxRecords: c.Data.MaxRecords, Seed: c.Seed, Prompts: s}
+	return orchestrator.DataSettings{SamplePairs: c.Data.SamplePairs, MinRecords: c.Data.MinRecords, TrainSparse: c.Data.TrainSparse, MaxRecords: c.Data.MaxRecords, Seed: c.Seed, Prompts: s}
 }
 
 // networkSettings starts from what suits the number of training records and lets the user's settings win.
@@ -97,7 +97,7 @@ func networkSettings(c *config.Config, train int) recommender.Settings {
 	s := recommender.DefaultSettings(train)
 	r := c.Recommender
 	s.Dim, s.Loss, s.Dropout, s.WeightDecay, s.MaxEpochs, s.Patience = r.Dim, recommender.Loss(r.Loss), r.Dropout, r.WeightDecay, r.Epochs, r.Patience
-	s.Without = recommender.Without{Consumer: !r.Consumer, Product: !r.Product, Sequence: !r.Sequence, Context: !r.Context}
+	s.Without = recommender.Without{Consumer: !r.Consumer, Product: !r.Product, Sequence: !r.Sequence, Context: !r.Context, Text: !r.Text}
 	if r.LR > 0 {
 		s.LR = r.LR
 	}
