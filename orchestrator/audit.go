@@ -171,12 +171,12 @@ func (n *textNetwork) Predict(ctx context.Context, queries []audit.Query) ([]aud
 type sentences struct{ *prompts.Renderer }
 
 // Read lists the reasons of a sentence.
-func (s sentences) Read(text string) (reasons []audit.Reason, lean float64) {
-	aspects, lean := s.Aspects(text)
+func (s sentences) Read(text string) (reasons []audit.Reason, says audit.Stance) {
+	aspects, pro, con := s.Aspects(text)
 	for _, a := range aspects {
 		reasons = append(reasons, audit.Reason{Aspect: a.Name, Lean: a.Lean})
 	}
-	return reasons, lean
+	return reasons, audit.StanceOf(pro, con)
 }
 
 // subjectOf names a network by its folder and explanations by their texts.

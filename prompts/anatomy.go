@@ -153,7 +153,24 @@ func splitList(text string) []string {
 }
 
 // String puts the sentence together.
-func (a anatomy) String() string {
+func (a anatomy) String() string { return a.sentence(noTastes, noOpinions) }
+
+// shortened puts together what is left of a sentence: the part on the user or the item is left out with its last reason, and without any
+// part there is no sentence. The words of a sentence that never had a reason would say something new.
+func (a anatomy) shortened() string {
+	switch {
+	case len(a.tastes) == 0 && len(a.opinions) == 0:
+		return ""
+	case len(a.tastes) == 0:
+		return strings.TrimSuffix(a.head, "the user ") + strings.TrimPrefix(a.sentence("", ""), a.head+" and ")
+	case len(a.opinions) == 0:
+		return strings.TrimSuffix(a.sentence("", ""), " and the "+a.noun+" .") + "."
+	}
+	return a.String()
+}
+
+// sentence puts the parts together; user and item stand for parts without a reason.
+func (a anatomy) sentence(user, item string) string {
 	var tastes, opinions []string
 	for _, c := range a.tastes {
 		tastes = append(tastes, strings.TrimSpace(c.phrase+" "+c.names[0]))
@@ -165,7 +182,6 @@ func (a anatomy) String() string {
 		}
 		opinions = append(opinions, strings.TrimSpace(text+" "+join(c.names)))
 	}
-	user, item := noTastes, noOpinions
 	if len(tastes) > 0 {
 		user = strings.TrimSpace(a.care + " " + join(tastes))
 	}
@@ -190,13 +206,16 @@ func (a *anatomy) negate() (changed bool) {
 	return changed
 }
 
-// without takes terms out. A verdict that governs nothing any more goes with them; one on the item as a whole stays.
-func (a *anatomy) without(gone func(term int32) bool) {
+// without takes terms out. A verdict that governs nothing any more goes with them; one on the item as a whole stays. changed is false when
+// none of the terms was there.
+func (a *anatomy) without(gone func(term int32) bool) (changed bool) {
 	keep := func(cs []clause) (out []clause) {
 		for _, c := range cs {
 			kept := clause{phrase: c.phrase}
 			for k, t := range c.terms {
-				if !gone(t) {
+				if gone(t) {
+					changed = true
+				} else {
 					kept.terms, kept.names = append(kept.terms, t), append(kept.names, c.names[k])
 				}
 			}
@@ -207,21 +226,15 @@ func (a *anatomy) without(gone func(term int32) bool) {
 		return out
 	}
 	a.tastes, a.opinions = keep(a.tastes), keep(a.opinions)
+	return changed
 }
 
-// lean is what the verdicts say of each term, and those on the item as a whole, from −1 to 1 a verdict.
-func (a anatomy) lean() (of map[int32]float64, whole float64) {
-	of = map[int32]float64{}
-	for words, cs := range map[*[5]string][]clause{&terms.TasteWords: a.tastes, &terms.OpinionWords: a.opinions} {
-		for _, c := range cs {
-			s := float64(strength(slices.Index(words[:], c.phrase)))
-			if len(c.terms) == 0 {
-				whole += s
-			}
-			for _, t := range c.terms {
-				of[t] += s
-			}
+// strength is what a clause says of each of its terms, or of the item as a whole, from −1 to 1; 0 where its phrase is no verdict.
+func (c clause) strength() float32 {
+	for _, words := range [][5]string{terms.TasteWords, terms.OpinionWords} {
+		if i := slices.Index(words[:], c.phrase); i >= 0 {
+			return strength(i)
 		}
 	}
-	return of, whole
+	return 0
 }

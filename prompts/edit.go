@@ -11,41 +11,52 @@ type Aspect struct {
 	Lean float64 // sum of its verdicts, each from −1 (dislikes, is criticised) to 1 (loves, is widely loved); 0 where it has none
 }
 
-// Aspects lists the terms that a sentence gives as reasons, in order of first mention, and what it says in all: their leans and that of an
-// opinion on the item as a whole. In free text it finds what Mentions finds.
-func (r *Renderer) Aspects(sentence string) (aspects []Aspect, lean float64) {
+// Aspects lists the terms that a sentence gives as reasons, in order of first mention, and the sums of all verdicts for the
+// item and against it, those on the item as a whole among them. In free text it finds what Mentions finds.
+func (r *Renderer) Aspects(sentence string) (aspects []Aspect, pro, con float64) {
+	count := func(strength float32) {
+		pro, con = pro+max(0, float64(strength)), con+min(0, float64(strength))
+	}
 	if a, ok := r.dissect(sentence); ok {
-		of, whole := a.lean()
-		seen := map[int32]bool{}
+		at := map[int32]int{}
 		for _, c := range slices.Concat(a.tastes, a.opinions) {
+			s := c.strength()
 			for _, t := range c.terms {
-				if !seen[t] {
-					seen[t] = true
-					aspects = append(aspects, Aspect{r.names[t], of[t]})
-					lean += of[t]
+				k, seen := at[t]
+				if !seen {
+					k = len(aspects)
+					at[t], aspects = k, append(aspects, Aspect{Name: r.names[t]})
 				}
+				aspects[k].Lean += float64(s)
+				count(s)
+			}
+			if len(c.terms) == 0 {
+				count(s)
 			}
 		}
-		return aspects, lean + whole
+		return aspects, pro, con
 	}
 	for _, m := range r.Mentions(sentence) {
-		x := Aspect{r.names[m.Term], float64(strength(m.Taste) + strength(m.Opinion))}
-		aspects = append(aspects, x)
-		lean += x.Lean
+		taste, opinion := strength(m.Taste), strength(m.Opinion)
+		aspects = append(aspects, Aspect{r.names[m.Term], float64(taste + opinion)})
+		count(taste)
+		count(opinion)
 	}
-	return aspects, lean
+	return aspects, pro, con
 }
 
 // placeholder stands in free text for a term that is taken out, so that the sentence stays one.
 const placeholder = "something"
 
-// Without takes terms, by the names that Aspects gives, out of the reasons of a sentence. A sentence of ours loses whole reasons and stays in
-// its format; in free text "something" takes the place of the term.
+// Without takes terms, by the names that Aspects gives, out of the reasons of a sentence. A sentence of ours loses whole reasons, and with
+// the last one the sentence; in free text "something" takes the place of the term.
 func (r *Renderer) Without(sentence string, names ...string) string {
 	gone := func(t int32) bool { return slices.Contains(names, r.names[t]) }
 	if a, ok := r.dissect(sentence); ok {
-		a.without(gone)
-		return a.String()
+		if !a.without(gone) {
+			return sentence
+		}
+		return a.shortened()
 	}
 	words := tokens(sentence)
 	from := reasonsAt(words)

@@ -32,10 +32,34 @@ type Reason struct {
 	Lean   float64
 }
 
+// Stance is what a sentence says of the item in all.
+type Stance int
+
+// The stances.
+const (
+	Unsaid Stance = iota // no verdict stands in it
+	Pro                  // all that it says speaks for the item
+	Con                  // all speaks against it
+	Both                 // some speaks for it and some against
+)
+
+// StanceOf returns the stance of a sentence by the sums of its verdicts for and against the item.
+func StanceOf(pro, con float64) Stance {
+	switch {
+	case pro != 0 && con != 0:
+		return Both
+	case pro != 0:
+		return Pro
+	case con != 0:
+		return Con
+	}
+	return Unsaid
+}
+
 // Editor reads and alters sentences.
 type Editor interface {
-	// Read lists the reasons of a sentence, each aspect once, and the lean of all it says.
-	Read(sentence string) (reasons []Reason, lean float64)
+	// Read lists the reasons of a sentence, each aspect once, and says what it says in all.
+	Read(sentence string) ([]Reason, Stance)
 	// Without takes aspects that Read gave out of a sentence.
 	Without(sentence string, aspects ...string) string
 	// Negate says the opposite of a sentence; changed is false where there is none.
@@ -121,16 +145,16 @@ type removal struct {
 	Reason
 }
 
-// removals lists the reasons of both sentences and the lean of each sentence.
-func (c *Case) removals() (out []removal, lean [2]float64) {
+// removals lists the reasons of both sentences and the stance of each sentence.
+func (c *Case) removals() (out []removal, says [2]Stance) {
 	for side, text := range c.Texts {
 		var rs []Reason
-		rs, lean[side] = c.Edit.Read(text)
+		rs, says[side] = c.Edit.Read(text)
 		for _, r := range rs {
 			out = append(out, removal{side, r})
 		}
 	}
-	return out, lean
+	return out, says
 }
 
 // without takes the given reasons out of the sentences.
@@ -206,7 +230,7 @@ func Measure(ctx context.Context, p Predictor, cases []Case) ([]Row, error) {
 				at[k][x.Name] = a.ask(c, texts)
 			}
 		}
-		reasons[k], rows[k].lean = c.removals()
+		reasons[k], rows[k].says = c.removals()
 		for _, r := range reasons[k] {
 			removed[k] = append(removed[k], a.ask(c, c.without([]removal{r})))
 		}

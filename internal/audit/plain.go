@@ -72,11 +72,11 @@ func (v Versus) sentence() string {
 			moves = "less than"
 		}
 	}
-	helps := "and predicts no better"
+	helps := "and predict no better"
 	if v.Error.P < .05 {
-		helps = "and predicts better"
+		helps = "and predict better"
 		if v.Error.RMSE > 0 {
-			helps = "and predicts worse"
+			helps = "and predict worse"
 		}
 	}
 	return fmt.Sprintf("A record's own explanations move its prediction %s random ones (%s against %s, p %s) %s (RMSE %.4f against %.4f, p %s).", moves,

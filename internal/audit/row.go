@@ -54,7 +54,7 @@ type Row struct {
 	Reasons           []Removed          `json:"reasons,omitempty"`
 	Curve             *Curve             `json:"curve,omitempty"`
 
-	lean [2]float64
+	says [2]Stance
 }
 
 // moved is how far the prediction moves when a sentence is taken away or says the opposite, whichever is more.
@@ -81,8 +81,8 @@ func (r *Row) judge(threshold float64) {
 	}
 }
 
-// sentence judges one of the two. The direction is that of its words where they have one, else that of its task: a positive explanation
-// speaks for the item. The opposite of what speaks for it must lower the prediction.
+// sentence judges one of the two. Its direction is that of its words; where they give no verdict at all, that of its task: a positive explanation
+// speaks for the item. One that speaks both ways has none. The opposite of what speaks for the item must lower the prediction.
 func (r *Row) sentence(side int, threshold float64) Verdict {
 	if [2]string{r.Positive, r.Negative}[side] == "" {
 		return Absent
@@ -90,11 +90,11 @@ func (r *Row) sentence(side int, threshold float64) Verdict {
 	if r.moved(side) <= threshold {
 		return Inert
 	}
-	says := r.lean[side]
-	if says == 0 {
-		says = [2]float64{1, -1}[side]
+	says := r.says[side]
+	if says == Unsaid {
+		says = [2]Stance{Pro, Con}[side]
 	}
-	if change := r.opposite(side); math.Abs(change) > threshold && (change > 0) == (says > 0) {
+	if change := r.opposite(side); says == Pro && change > threshold || says == Con && change < -threshold {
 		return Contrary
 	}
 	return Faithful

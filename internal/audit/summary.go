@@ -152,6 +152,7 @@ func newTally(s *Summary) *tally {
 }
 
 func (t *tally) add(r *Row) error {
+	t.s.Records++
 	t.users[r.Cluster] = true
 	for name, c := range r.Changes {
 		if t.changes[name] == nil {
@@ -212,14 +213,12 @@ func (t *tally) finish() error {
 	s := t.s
 	s.Users = len(t.users)
 	s.Verdicts = map[string]Shares{"records": t.verdicts[0].shares(), sides[0]: t.verdicts[1].shares(), sides[1]: t.verdicts[2].shares()}
-	s.Records = 0
 	s.Histogram = map[string]Changes{}
 	for _, x := range Interventions {
 		v := t.changes[x.Name]
 		if v == nil {
 			continue
 		}
-		s.Records = max(s.Records, len(v.xs))
 		e := Effect{Name: x.Name, Meaning: x.Meaning, Change: v.mean()}
 		size := values{users: v.users}
 		for _, c := range v.xs {

@@ -56,7 +56,7 @@ func Calibrate(ctx context.Context, network string, p Predictor, cases []Case) (
 // noReasons leaves single reasons alone.
 type noReasons struct{ Editor }
 
-func (noReasons) Read(string) ([]Reason, float64) { return nil, 0 }
+func (noReasons) Read(string) ([]Reason, Stance) { return nil, Unsaid }
 
 // percentile returns the q-quantile with linear interpolation, 0 of nothing. xs is sorted.
 func percentile(xs []float64, q float64) float64 {
