@@ -139,29 +139,52 @@ func (c *Case) alterations() map[string]Pair {
 	return out
 }
 
-// removal is one aspect taken out of one of the two sentences.
+// removal is one aspect taken out of the sentences that name it.
 type removal struct {
-	side int
-	Reason
+	in     [2]bool
+	aspect string
+	lean   float64 // of all sentences that name it
 }
 
-// removals lists the reasons of both sentences and the stance of each sentence.
+// removals lists the aspects of both sentences and the stance of each sentence. An aspect that both name is one: what one sentence still says
+// would hide what the other no longer does.
 func (c *Case) removals() (out []removal, says [2]Stance) {
+	at := map[string]int{}
 	for side, text := range c.Texts {
 		var rs []Reason
 		rs, says[side] = c.Edit.Read(text)
 		for _, r := range rs {
-			out = append(out, removal{side, r})
+			k, seen := at[r.Aspect]
+			if !seen {
+				k = len(out)
+				at[r.Aspect], out = k, append(out, removal{aspect: r.Aspect})
+			}
+			out[k].in[side], out[k].lean = true, out[k].lean+r.Lean
 		}
 	}
 	return out, says
 }
 
-// without takes the given reasons out of the sentences.
+// sentence names the sentences that a removal shortens.
+func (r removal) sentence() string {
+	switch {
+	case r.in[0] && r.in[1]:
+		return "both"
+	case r.in[0]:
+		return sides[0]
+	}
+	return sides[1]
+}
+
+// without takes the given aspects out of the sentences.
 func (c *Case) without(gone []removal) Pair {
 	var names [2][]string
 	for _, r := range gone {
-		names[r.side] = append(names[r.side], r.Aspect)
+		for side, in := range r.in {
+			if in {
+				names[side] = append(names[side], r.aspect)
+			}
+		}
 	}
 	out := c.Texts
 	for side := range out {
@@ -249,7 +272,7 @@ func Measure(ctx context.Context, p Predictor, cases []Case) ([]Row, error) {
 			r.Changes[name] = change(got, i, own.Y)
 		}
 		for j, m := range reasons[k] {
-			r.Reasons = append(r.Reasons, Removed{Sentence: sides[m.side], Aspect: m.Aspect, Lean: m.Lean, Change: change(got, removed[k][j], own.Y)})
+			r.Reasons = append(r.Reasons, Removed{Sentence: m.sentence(), Aspect: m.aspect, Lean: m.lean, Change: change(got, removed[k][j], own.Y)})
 		}
 	}
 	return rows, curves(ctx, p, cases, reasons, rows)

@@ -43,6 +43,17 @@ func TestMeasure(t *testing.T) {
 			t.Errorf("reason %+v, want %+v", got, want)
 		}
 	}
+	twice, err := Measure(t.Context(), &linear{weight: weights()}, []Case{{Texts: Pair{"+comedy +war", "+comedy -war"}, Edit: signs{}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for k, want := range []Removed{{"both", "comedy", 2, -.15}, {"both", "war", 0, -.01}} {
+		got := twice[0].Reasons[k]
+		near(t, want.Aspect, got.Change, want.Change)
+		if got.Change = want.Change; got != want {
+			t.Errorf("reason %+v, want %+v", got, want)
+		}
+	}
 	for k, want := range [][3]float64{{.1, .045, 0}, {.075, .02, .025}, {.055, 0, .045}, {.055, 0, .055}} {
 		near(t, "removed", r.Curve.Removed[k], want[0])
 		near(t, "kept", r.Curve.Kept[k], want[1])

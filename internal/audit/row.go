@@ -16,9 +16,9 @@ const (
 	Absent   Verdict = ""         // there is no sentence
 )
 
-// Removed is one reason taken out of a sentence.
+// Removed is one reason taken out of the sentences that give it.
 type Removed struct {
-	Sentence string  `json:"sentence" parquet:"sentence"` // positive or negative
+	Sentence string  `json:"sentence" parquet:"sentence"` // positive, negative or both
 	Aspect   string  `json:"aspect" parquet:"aspect"`
 	Lean     float64 `json:"lean" parquet:"lean"`     // see Reason
 	Change   float64 `json:"change" parquet:"change"` // of the prediction without it

@@ -184,12 +184,21 @@ func (t *tally) add(r *Row) error {
 
 func (t *tally) addReasons(r *Row) {
 	for _, m := range r.Reasons {
+		a := t.aspects[m.Aspect]
+		if a == nil {
+			a = &aspectTally{}
+			t.aspects[m.Aspect] = a
+		}
+		a.size.add(math.Abs(m.Change), r.Cluster)
 		says := m.Lean
 		if says == 0 {
 			says = map[string]float64{sides[0]: 1, sides[1]: -1}[m.Sentence]
 		}
 		k := 0
-		if says < 0 {
+		switch {
+		case says == 0: // both sentences name it without a verdict
+			continue
+		case says < 0:
 			k = 1
 		}
 		t.reasons[k].add(m.Effect(), r.Cluster)
@@ -199,12 +208,6 @@ func (t *tally) addReasons(r *Row) {
 				t.agree[k]++
 			}
 		}
-		a := t.aspects[m.Aspect]
-		if a == nil {
-			a = &aspectTally{}
-			t.aspects[m.Aspect] = a
-		}
-		a.size.add(math.Abs(m.Change), r.Cluster)
 		a.effect[k].add(m.Effect(), r.Cluster)
 	}
 }
