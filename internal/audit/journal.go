@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 
+	"recpie/internal/failpoint"
 	"recpie/internal/fault"
 )
 
@@ -140,6 +141,8 @@ func (j *Journal) Close() error { return j.f.Close() }
 
 // Run audits the cases that the journal does not have yet; cases returns those of a range, of n in all. progress, which may be nil, is told how
 // many more are done.
+//
+// Failpoint: audit-appended (rows are in the journal, nothing is made of them).
 func Run(ctx context.Context, p Predictor, t Threshold, j *Journal, n int, cases func(from, to int) []Case, progress func(int)) error {
 	for from := j.Done(); from < n; from = j.Done() {
 		if ctx.Err() != nil {
@@ -155,6 +158,7 @@ func Run(ctx context.Context, p Predictor, t Threshold, j *Journal, n int, cases
 		if err := j.Append(rows); err != nil {
 			return err
 		}
+		failpoint.Hit("audit-appended")
 		if progress != nil {
 			progress(len(rows))
 		}

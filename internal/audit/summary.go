@@ -106,6 +106,7 @@ type Summary struct {
 	Attention map[string]Agrees  `json:"attention"` // by sentence
 	Curves    []Point            `json:"curves"`
 	Plain     []string           `json:"plain"` // the same in plain language
+	Examples  []Example          `json:"examples,omitempty"`
 	Notes     []string           `json:"notes,omitempty"`
 	Histogram map[string]Changes `json:"-"` // what the page draws
 	scatter   [2][]dot
@@ -145,10 +146,11 @@ type tally struct {
 	aspects  map[string]*aspectTally
 	dots     [2][]dot
 	curve    []curveTally
+	examples map[Verdict][]Example
 }
 
 func newTally(s *Summary) *tally {
-	return &tally{s: s, users: map[int32]bool{}, changes: map[string]*values{}, aspects: map[string]*aspectTally{}}
+	return &tally{s: s, users: map[int32]bool{}, changes: map[string]*values{}, aspects: map[string]*aspectTally{}, examples: map[Verdict][]Example{}}
 }
 
 func (t *tally) add(r *Row) error {
@@ -179,6 +181,7 @@ func (t *tally) add(r *Row) error {
 		}
 	}
 	t.addCurve(r)
+	t.show(r)
 	return nil
 }
 
@@ -265,6 +268,9 @@ func (t *tally) finish() error {
 	}
 	s.scatter = t.dots
 	s.Curves = t.points()
+	for _, v := range []Verdict{Faithful, Inert, Contrary} {
+		s.Examples = append(s.Examples, t.examples[v]...)
+	}
 	return nil
 }
 

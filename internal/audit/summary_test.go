@@ -116,6 +116,9 @@ func TestPageEscapesWhatOthersWrote(t *testing.T) {
 		cases[i].Texts[0] = `+<script>alert(1)</script> -"><img/src=x>`
 	}
 	s, _ := audited(t, &linear{weight: map[string]float64{"<script>alert(1)</script>": .1, `"><img/src=x>`: .2}}, cases, plainThreshold())
+	for i := range s.Examples {
+		s.Examples[i].User, s.Examples[i].Negative = "<img src=z>", `<script src="x">alert(1)</script>`
+	}
 	s.Data, s.Network = "<script>", "<img src=y>"
 	b, err := s.HTML()
 	if err != nil {
