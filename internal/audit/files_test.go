@@ -196,3 +196,27 @@ func TestExport(t *testing.T) {
 		t.Errorf("standard output: %s, %v", f, err)
 	}
 }
+
+// Whatever stands in a file of verdicts, it is read whole or refused.
+func FuzzReadVerdicts(f *testing.F) {
+	s := Subject{"n", "e"}
+	head := `{"recpie_verdicts":1,"network":"n","explanations":"e","threshold":0.1,"records":1}` + "\n"
+	f.Add(head + `{"record":3,"positive":"inert","negative":"","positive_moves":0.01,"negative_moves":0}`)
+	f.Add(head)
+	f.Add("{}")
+	f.Fuzz(func(t *testing.T, text string) {
+		v, err := readVerdicts(strings.NewReader(text), s)
+		if err != nil {
+			return
+		}
+		if v.Subject != s || v.By == nil {
+			t.Fatalf("%+v of %q", v, text)
+		}
+		for rec, x := range v.By {
+			p, n := v.Hide(rec)
+			if (p == "") != (x.Positive == Faithful || x.Positive == Absent) || (n == "") != (x.Negative == Faithful || x.Negative == Absent) {
+				t.Fatalf("%+v is hidden as %q, %q", x, p, n)
+			}
+		}
+	})
+}

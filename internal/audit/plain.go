@@ -50,6 +50,9 @@ func (s *Summary) sentences() []string {
 		}
 		say("%s.", line)
 	}
+	if a, b := s.For.Effect, s.Against.Effect; a.N > 0 && b.N > 0 && a.Mean*b.Mean > 0 {
+		say("Reasons for and against work in the same direction: the network reacts to what is spoken of more than to what is said of it.")
+	}
 	if len(s.Aspects) > 0 {
 		var names []string
 		for _, a := range s.Aspects[:min(3, len(s.Aspects))] {

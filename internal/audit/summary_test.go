@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"context"
 	"encoding/json"
 	"flag"
 	"math"
@@ -53,6 +54,17 @@ func TestGoldenSummary(t *testing.T) {
 	}
 }
 
+// topical hears what is spoken of and not what is said of it.
+type topical struct{}
+
+func (topical) Predict(_ context.Context, queries []Query) ([]Prediction, error) {
+	out := make([]Prediction, len(queries))
+	for i, q := range queries {
+		out[i].Y = .5 + .01*float64(strings.Count(q.Positive+" "+q.Negative, "comedy"))
+	}
+	return out, nil
+}
+
 // On a network whose truth is known, the summary says the truth.
 func TestSummaryOfAKnownNetwork(t *testing.T) {
 	s, _ := audited(t, &linear{weight: weights()}, world(100, 7), plainThreshold())
@@ -86,6 +98,11 @@ func TestSummaryOfAKnownNetwork(t *testing.T) {
 	still, _ := audited(t, &linear{}, world(100, 7), plainThreshold())
 	if v := still.Verdicts["records"]; v.Inert != 1 || !strings.Contains(still.Plain[0], "100 % change by less than .0010") {
 		t.Errorf("a network that reads nothing: %+v, %s", v, still.Plain[0])
+	}
+	same := "work in the same direction"
+	topic, _ := audited(t, topical{}, world(100, 7), plainThreshold())
+	if !strings.Contains(strings.Join(topic.Plain, "\n"), same) || strings.Contains(strings.Join(s.Plain, "\n"), same) {
+		t.Errorf("a network that hears topics alone: %q", topic.Plain)
 	}
 	turned := map[string]float64{}
 	for name, w := range weights() {

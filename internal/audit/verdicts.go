@@ -130,7 +130,7 @@ func (v *Verdicts) reason(verdict Verdict, moves float64) string {
 	case Inert:
 		return fmt.Sprintf("inert: without it, or with its opposite, the prediction moves by %.4f at most, which is not above %.4f", moves, v.Threshold)
 	case Contrary:
-		return fmt.Sprintf("contrary: its opposite moves the prediction the way that it should move it itself (change %.4f, threshold %.4f)", moves, v.Threshold)
+		return fmt.Sprintf("contrary: its opposite moves the prediction the way that it should itself (by up to %.4f, threshold %.4f)", moves, v.Threshold)
 	}
 	return ""
 }
