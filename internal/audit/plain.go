@@ -26,8 +26,8 @@ func (s *Summary) sentences() []string {
 	} else if s.Threshold.Used != s.Threshold.Plain {
 		how = "set by hand"
 	}
-	say("By the threshold %s (%s), the explanations of %s of the records do nothing, those of %s say the contrary of what they do, and those of %s are faithful.",
-		short(s.Threshold.Used), how, percent(v.Inert), percent(v.Contrary), percent(v.Faithful))
+	say("By the threshold %s (%s), the explanations of %s of the records do nothing (by the plain limit %s: %s), those of %s say the contrary of what they do, and those of %s are faithful.",
+		short(s.Threshold.Used), how, percent(v.Inert), short(s.Threshold.Plain), percent(s.Nothing), percent(v.Contrary), percent(v.Faithful))
 	if x, ok := s.effect(Negated); ok {
 		say("Saying the opposite of both explanations moves a prediction by %s on average; exchanging the positive and the negative one moves it by %s.", short(x.Size.Mean), short(s.size(Exchanged)))
 	}

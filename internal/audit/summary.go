@@ -97,7 +97,8 @@ type Summary struct {
 	Users     int                `json:"users"`
 	Of        int                `json:"of"` // test records that the sample was drawn from
 	Threshold Threshold          `json:"threshold"`
-	Verdicts  map[string]Shares  `json:"verdicts"` // of records, and of positive and negative sentences
+	Verdicts  map[string]Shares  `json:"verdicts"`      // of records, and of positive and negative sentences
+	Nothing   float64            `json:"nothing_plain"` // share of the records that would be inert by Threshold.Plain
 	Effects   []Effect           `json:"effects"`
 	Random    Versus             `json:"random"`
 	For       Direction          `json:"reasons_for"`
@@ -162,6 +163,9 @@ func (t *tally) add(r *Row) error {
 		}
 		t.changes[name].add(c, r.Cluster)
 	}
+	if r.Verdict != Absent && math.Max(r.moved(0), r.moved(1)) <= t.s.Threshold.Plain {
+		t.s.Nothing++
+	}
 	for k, v := range [3]Verdict{r.Verdict, r.PositiveVerdict, r.NegativeVerdict} {
 		t.verdicts[k].add(v)
 	}
@@ -219,6 +223,7 @@ func (t *tally) finish() error {
 	s := t.s
 	s.Users = len(t.users)
 	s.Verdicts = map[string]Shares{"records": t.verdicts[0].shares(), sides[0]: t.verdicts[1].shares(), sides[1]: t.verdicts[2].shares()}
+	s.Nothing /= math.Max(1, float64(t.verdicts[0].N))
 	s.Histogram = map[string]Changes{}
 	for _, x := range Interventions {
 		v := t.changes[x.Name]

@@ -85,7 +85,7 @@ func TestSummaryOfAKnownNetwork(t *testing.T) {
 	if s.For.Agree != 1 || s.Against.Agree != 1 || s.For.Effect.Mean <= 0 || s.Against.Effect.Mean >= 0 || s.For.Effect.P > 1e-6 {
 		t.Errorf("directions %+v, %+v", s.For, s.Against)
 	}
-	if v := s.Verdicts["records"]; v.Contrary != 0 || v.Inert > .1 || math.Abs(v.Faithful+v.Inert-1) > 1e-9 {
+	if v := s.Verdicts["records"]; v.Contrary != 0 || v.Inert > .1 || v.Inert != s.Nothing || math.Abs(v.Faithful+v.Inert-1) > 1e-9 {
 		t.Errorf("verdicts %+v", s.Verdicts)
 	}
 	if p := s.Curves[0]; p.Removed.Mean <= p.Plain.Mean || p.Kept.Mean <= s.Curves[1].Kept.Mean {
@@ -96,7 +96,7 @@ func TestSummaryOfAKnownNetwork(t *testing.T) {
 	}
 
 	still, _ := audited(t, &linear{}, world(100, 7), plainThreshold())
-	if v := still.Verdicts["records"]; v.Inert != 1 || !strings.Contains(still.Plain[0], "100 % change by less than .0010") {
+	if v := still.Verdicts["records"]; v.Inert != 1 || still.Nothing != 1 || !strings.Contains(still.Plain[0], "100 % change by less than .0010") {
 		t.Errorf("a network that reads nothing: %+v, %s", v, still.Plain[0])
 	}
 	same := "work in the same direction"
