@@ -22,6 +22,7 @@ type Config struct {
 	Policy       Policy      `key:"policy"`
 	Recommender  Recommender `key:"recommender"`
 	Encoder      Encoder     `key:"encoder"`
+	Serve        Serve       `key:"serve"`
 }
 
 // Data says which records are used.
@@ -155,12 +156,19 @@ type Encoder struct {
 	Device string `key:"device" doc:"where the encoder computes: cpu, cuda or cuda:N (a libtorch with CUDA)"`
 }
 
-// Lasting returns the settings without those that may change while a run or a batch goes on: prices, and where and on how many cores things are computed.
+// Serve says what is shown of a finished run.
+type Serve struct {
+	HideUnfaithful bool `key:"hide_unfaithful" doc:"leave out explanations that recpie audit found to do nothing or the contrary of what they say"`
+}
+
+// Lasting returns the settings without those that may change while a run or a batch goes on: prices, where and on how many cores things are computed, and what is shown of a
+// finished run.
 func (c Config) Lasting() Config {
 	d := Default()
 	c.Inference.PricePrompt, c.Inference.PriceAnswer = 0, 0
 	c.LM.Device, c.LM.Threads, c.LM.KVMemory, c.LM.Checkpoint = d.LM.Device, d.LM.Threads, d.LM.KVMemory, d.LM.Checkpoint
 	c.Encoder.Device = d.Encoder.Device
+	c.Serve = d.Serve
 	return c
 }
 

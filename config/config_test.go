@@ -199,7 +199,7 @@ func FuzzLoad(f *testing.F) {
 func TestLasting(t *testing.T) {
 	a := Default()
 	b := a
-	b.LM.Device, b.LM.Threads, b.LM.KVMemory, b.LM.Checkpoint, b.Encoder.Device, b.Inference.PricePrompt = "cuda:1", 3, 99, true, "cuda", 2
+	b.LM.Device, b.LM.Threads, b.LM.KVMemory, b.LM.Checkpoint, b.Encoder.Device, b.Inference.PricePrompt, b.Serve.HideUnfaithful = "cuda:1", 3, 99, true, "cuda", 2, true
 	if !reflect.DeepEqual(a.Lasting(), b.Lasting()) {
 		t.Error("a run could not be continued on another device")
 	}

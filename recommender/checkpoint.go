@@ -18,8 +18,10 @@ import (
 const (
 	formatVersion = 2
 	weightsFile   = "model.safetensors"
-	manifestFile  = "manifest.json"
 )
+
+// ManifestFile is the file of a checkpoint that holds the digests of the weights and of what they were trained on: its bytes name the model.
+const ManifestFile = "manifest.json"
 
 // manifest describes a checkpoint: what the weights were trained on, and how inputs must be scaled for them.
 type manifest struct {
@@ -64,7 +66,7 @@ func (m *Model) Save(dir string) error {
 		if err != nil {
 			return err
 		}
-		return durable.WriteFile(filepath.Join(tmp, manifestFile), append(text, '\n'), 0o644)
+		return durable.WriteFile(filepath.Join(tmp, ManifestFile), append(text, '\n'), 0o644)
 	})
 	return fault.New(fault.Fatal, "recommender: save", err)
 }
@@ -80,13 +82,13 @@ func LoadModel(dir string, data *Data) (*Model, error) {
 }
 
 func load(dir string, data *Data) (*Model, error) {
-	text, err := os.ReadFile(filepath.Join(dir, manifestFile))
+	text, err := os.ReadFile(filepath.Join(dir, ManifestFile))
 	if err != nil {
 		return nil, err
 	}
 	var mf manifest
 	if err := json.Unmarshal(text, &mf); err != nil {
-		return nil, fmt.Errorf("%s: %w", manifestFile, err)
+		return nil, fmt.Errorf("%s: %w", ManifestFile, err)
 	}
 	if err := mf.check(data); err != nil {
 		return nil, err

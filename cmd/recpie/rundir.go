@@ -79,27 +79,39 @@ func exists(path string) bool { _, err := os.Stat(path); return err == nil }
 
 // loadRun opens what a finished run learned: data, explanations of the selected round, network.
 func loadRun(ctx context.Context, path string) (*orchestrator.Trained, error) {
+	t, closeEncoder, err := loadRunWithEncoder(ctx, path)
+	if err == nil {
+		closeEncoder()
+	}
+	return t, err
+}
+
+// loadRunWithEncoder is loadRun for who embeds more texts: its encoder stays open until closeEncoder is called.
+func loadRunWithEncoder(ctx context.Context, path string) (t *orchestrator.Trained, closeEncoder func(), err error) {
 	c, report, err := finishedRun(path)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	w, err := prepare(ctx, c)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if w.Split.Digest != report.SplitDigest {
-		return nil, fault.WithHint(fault.Newf(fault.Fatal, "run", "the data of %s has changed since the run", path), fmt.Sprintf("bring back the files of %s, or train anew", c.Data.Path))
+		return nil, nil, fault.WithHint(fault.Newf(fault.Fatal, "run", "the data of %s has changed since the run", path), fmt.Sprintf("bring back the files of %s, or train anew", c.Data.Path))
 	}
-	t := &orchestrator.Trained{Work: w, Dir: path, Report: report}
+	t, closeEncoder = &orchestrator.Trained{Work: w, Dir: path, Report: report}, func() {}
 	if c.Explanations != "off" {
 		enc, err := openEncoder(c)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		defer enc.Close()
-		t.Embed = enc
+		t.Embed, closeEncoder = enc, func() { _ = enc.Close() }
 	}
-	return t, t.Load(ctx)
+	if err := t.Load(ctx); err != nil {
+		closeEncoder()
+		return nil, nil, err
+	}
+	return t, closeEncoder, nil
 }
 
 // versionsDir is the folder of versions of the policy: the one that servers share, or that of the run.

@@ -115,8 +115,10 @@ func histogram(title string, pos, neg []float64) (template.HTML, error) {
 	return svg(p)
 }
 
-func svg(p *plot.Plot) (template.HTML, error) {
-	c := vgsvg.New(vg.Points(420), vg.Points(250))
+func svg(p *plot.Plot) (template.HTML, error) { return svgOf(p, vg.Points(420), vg.Points(250)) }
+
+func svgOf(p *plot.Plot, width, height vg.Length) (template.HTML, error) {
+	c := vgsvg.New(width, height)
 	p.Draw(draw.New(c))
 	var b bytes.Buffer
 	if _, err := c.WriteTo(&b); err != nil {
@@ -126,5 +128,5 @@ func svg(p *plot.Plot) (template.HTML, error) {
 	if i := bytes.Index(s, []byte("<svg")); i > 0 {
 		s = s[i:] // without the XML prologue it stands inside a page
 	}
-	return template.HTML(s), nil // drawn from numbers and our own titles: no text of users or models is in it
+	return template.HTML(s), nil // vgsvg escapes the texts of titles and labels
 }
