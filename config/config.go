@@ -134,8 +134,12 @@ type Recommender struct {
 	Loss        string  `key:"loss" doc:"mse on the rating, or bce on the label"`
 	Dim         int     `key:"dim" doc:"width of the six tokens"`
 	LR          float64 `key:"learning_rate" doc:"AdamW rate; 0 chooses by the size of the data"`
+	LRDecay     float64 `key:"learning_rate_decay" doc:"factor of the rate from epoch to epoch"`
 	WeightDecay float64 `key:"weight_decay" doc:"weight decay of all but the id tables"`
+	IDL2        float64 `key:"id_l2" doc:"penalty on the mean squared norm of the embeddings of users and items"`
 	Dropout     float64 `key:"dropout" doc:"dropout of the hidden layers"`
+	InputDrop   float64 `key:"input_dropout" doc:"dropout of features and explanation vectors"`
+	History     int     `key:"history" doc:"latest items of the user that the sequence block reads"`
 	Batch       int     `key:"batch" doc:"records per step; 0 chooses by the size of the data"`
 	Epochs      int     `key:"epochs" doc:"epochs at most"`
 	Patience    int     `key:"patience" doc:"epochs without a gain on validation before stopping"`
@@ -174,7 +178,7 @@ func Default() Config {
 		Policy: Policy{Path: "auto", Rounds: 2, Steps: 12, Pairs: 8, Group: 4, Credit: "crossed", Epochs: 1, Minibatch: 32, LearningRate: 1e-4, ProjectionRate: 1e-3,
 			Clip: 0.2, KL: 0.05, KLTarget: 3, FormatPenalty: 0.5, Temperature: 1, Validation: 256,
 			MaxRejected: 0.5, MaxKL: 30, MaxSamplerGap: 0.05, MinEntropy: 0.02, MinUnique: 0.05, MinDistinct: 0.01},
-		Recommender: Recommender{Loss: "mse", Dim: 64, WeightDecay: 1e-3, Dropout: 0.3, Epochs: 20, Patience: 4, Seeds: 3, Folds: 2,
+		Recommender: Recommender{Loss: "mse", Dim: 64, LRDecay: 0.7, WeightDecay: 1e-3, IDL2: 0.1, Dropout: 0.3, InputDrop: 0.1, History: 20, Epochs: 20, Patience: 4, Seeds: 3, Folds: 2,
 			Consumer: true, Product: true, Sequence: true, Context: true},
 		Encoder: Encoder{Device: "cpu"},
 	}
