@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"time"
 
 	"recpie/internal/fault"
 )
@@ -23,6 +24,9 @@ func (c Config) With(values map[string]string) (*Config, error) {
 			return nil, fault.Newf(fault.Fatal, "config", "%s: %w", name, err)
 		}
 		field := c.field(keys[at].Path)
+		if keys[at].Kind == "duration" {
+			val, _ = time.ParseDuration(text) // Parse has checked it
+		}
 		v := reflect.ValueOf(val)
 		if !v.CanConvert(field.Type()) {
 			return nil, fault.Newf(fault.Fatal, "config", "%s cannot be changed so", name)

@@ -234,6 +234,9 @@ func (r *run) measure(ctx, limited context.Context, t Trial, confirms bool) erro
 		defer stop()
 		ctx = both
 	}
+	if ctx.Err() != nil { // while it waited for a worker
+		return nil
+	}
 	began := time.Now()
 	out, err := r.Objective(ctx, t)
 	if err != nil && ctx.Err() != nil {
