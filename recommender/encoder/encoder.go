@@ -70,7 +70,7 @@ func open(dir, cacheDir string, dev torch.Device) (*Encoder, error) {
 	if e.tok.VocabSize() > c.Vocab {
 		return nil, fmt.Errorf("tokenizer.json has %d tokens, the model %d", e.tok.VocabSize(), c.Vocab)
 	}
-	if e.digest, err = digestOf(dir, c.maxTokens); err != nil {
+	if e.digest, err = digestOf(dir, c); err != nil {
 		return nil, err
 	}
 	if e.model, err = loadBERT(dir, c, dev); err != nil {
@@ -85,10 +85,13 @@ func open(dir, cacheDir string, dev torch.Device) (*Encoder, error) {
 	return e, nil
 }
 
-// digestOf names everything that decides a vector: weights, tokenizer, sizes and the limit of tokens.
-func digestOf(dir string, maxTokens int) (string, error) {
+// digestOf names everything that decides a vector: weights, tokenizer, sizes, the limit of tokens and the pooling.
+func digestOf(dir string, c config) (string, error) {
 	h := sha256.New()
-	fmt.Fprintf(h, "recpie encoder 1, %d tokens\n", maxTokens)
+	fmt.Fprintf(h, "recpie encoder 1, %d tokens\n", c.maxTokens)
+	if c.cls {
+		fmt.Fprintln(h, "first token")
+	}
 	for _, name := range []string{"config.json", "tokenizer.json", "model.safetensors"} {
 		f, err := os.Open(filepath.Join(dir, name))
 		if err != nil {
