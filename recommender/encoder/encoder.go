@@ -120,7 +120,7 @@ func (e *Encoder) Close() error {
 	if e.cache == nil {
 		return nil
 	}
-	return e.cache.file.Close()
+	return e.cache.close()
 }
 
 // Embed returns the vector of each text, of length 1. Texts are cut at the encoder's limit of tokens. Each distinct text that the
