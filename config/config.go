@@ -153,8 +153,12 @@ type Recommender struct {
 
 // Encoder says what turns sentences into vectors.
 type Encoder struct {
-	Dir    string `key:"dir" doc:"folder with a MiniLM-like BERT (config.json, model.safetensors, tokenizer.json); empty is the cached MiniLM"`
-	Device string `key:"device" doc:"where the encoder computes: cpu, cuda or cuda:N (a libtorch with CUDA)"`
+	Dir      string `key:"dir" doc:"folder with a BERT or DistilBERT (config.json, model.safetensors, tokenizer.json); empty is the cached MiniLM"`
+	Device   string `key:"device" doc:"where the encoder computes: cpu, cuda or cuda:N (a libtorch with CUDA)"`
+	Endpoint string `key:"endpoint" doc:"base URL of a server with OpenAI's embeddings route, in place of a folder"`
+	Model    string `key:"model" doc:"model name at the endpoint"`
+	KeyEnv   string `key:"key_env" doc:"name of the environment variable that holds the endpoint's API key"`
+	Batch    int    `key:"batch" doc:"sentences of one request to the endpoint"`
 }
 
 // Lasting returns the settings without those that may change while a run or a batch goes on: prices, and where and on how many cores things are computed.
@@ -162,7 +166,7 @@ func (c Config) Lasting() Config {
 	d := Default()
 	c.Inference.PricePrompt, c.Inference.PriceAnswer = 0, 0
 	c.LM.Device, c.LM.Threads, c.LM.KVMemory, c.LM.Checkpoint = d.LM.Device, d.LM.Threads, d.LM.KVMemory, d.LM.Checkpoint
-	c.Encoder.Device = d.Encoder.Device
+	c.Encoder.Device, c.Encoder.Batch = d.Encoder.Device, d.Encoder.Batch
 	return c
 }
 
@@ -180,6 +184,6 @@ func Default() Config {
 			MaxRejected: 0.5, MaxKL: 30, MaxSamplerGap: 0.05, MinEntropy: 0.02, MinUnique: 0.05, MinDistinct: 0.01},
 		Recommender: Recommender{Loss: "mse", Dim: 64, LRDecay: 0.7, WeightDecay: 1e-3, IDL2: 0.1, Dropout: 0.3, InputDrop: 0.1, History: 20, Epochs: 20, Patience: 4, Seeds: 3, Folds: 2,
 			Consumer: true, Product: true, Sequence: true, Context: true},
-		Encoder: Encoder{Device: "cpu"},
+		Encoder: Encoder{Device: "cpu", Batch: 64},
 	}
 }

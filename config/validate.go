@@ -71,7 +71,7 @@ func (c *Config) validate() []problem {
 		{"lm.context", c.LM.Context}, {"prompts.token_budget", c.Prompts.TokenBudget}, {"inference.concurrency", c.Inference.Concurrency}, {"inference.max_tokens", c.Inference.MaxTokens},
 		{"training.rank", c.Training.Rank}, {"policy.steps", c.Policy.Steps}, {"policy.pairs", c.Policy.Pairs}, {"policy.epochs", c.Policy.Epochs},
 		{"policy.minibatch", c.Policy.Minibatch}, {"policy.validation", c.Policy.Validation}, {"recommender.epochs", c.Recommender.Epochs}, {"recommender.dim", c.Recommender.Dim},
-		{"recommender.patience", c.Recommender.Patience}, {"recommender.seeds", c.Recommender.Seeds}, {"recommender.history", c.Recommender.History},
+		{"recommender.patience", c.Recommender.Patience}, {"recommender.seeds", c.Recommender.Seeds}, {"recommender.history", c.Recommender.History}, {"encoder.batch", c.Encoder.Batch},
 	} {
 		atLeast(x.key, x.val, 1)
 	}
@@ -121,17 +121,18 @@ func (c *Config) validate() []problem {
 	if c.Inference.Timeout <= 0 {
 		bad("inference.timeout", "%v is not above 0", c.Inference.Timeout)
 	}
-	address := func(section, raw, env string) {
+	place := func(section, field, raw, env string) {
 		u, err := url.Parse(raw)
 		if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
-			bad(section+".url", "%q is not an http or https address", redacted(u))
+			bad(section+"."+field, "%q is not an http or https address", redacted(u))
 		} else if u.User != nil {
-			bad(section+".url", "credentials in an address end up in logs: put the key into an environment variable and name it in key_env")
+			bad(section+"."+field, "credentials in an address end up in logs: put the key into an environment variable and name it in key_env")
 		}
 		if env != "" && !envName.MatchString(env) {
 			bad(section+".key_env", "it must be the name of an environment variable, not a key")
 		}
 	}
+	address := func(section, raw, env string) { place(section, "url", raw, env) }
 	for i, e := range c.Inference.Endpoints {
 		at := fmt.Sprintf("inference.endpoints[%d]", i)
 		address(at, e.URL, e.KeyEnv)
@@ -145,6 +146,17 @@ func (c *Config) validate() []problem {
 	}
 	if c.Training.URL != "" {
 		address("training", c.Training.URL, c.Training.KeyEnv)
+	}
+	if e := c.Encoder; e.Endpoint != "" {
+		place("encoder", "endpoint", e.Endpoint, e.KeyEnv)
+		if e.Dir != "" {
+			bad("encoder.endpoint", "encoder.dir names an encoder too: keep one of them")
+		}
+		if e.Model == "" {
+			bad("encoder.model", "encoder.endpoint needs the name of a model")
+		}
+	} else if e.Model != "" || e.KeyEnv != "" {
+		bad("encoder.endpoint", "encoder.model and encoder.key_env are about an endpoint, and none is named")
 	}
 	slices.SortFunc(found, func(a, b problem) int { return cmp.Or(strings.Compare(a.key, b.key), strings.Compare(a.text, b.text)) })
 	return found

@@ -284,7 +284,7 @@ func pinSearch(dir *orchestrator.RunDir, w *orchestrator.Workspace, s *tune.Sear
 
 // heuristicVectors embeds the heuristic sentences of the training and validation records.
 func heuristicVectors(ctx context.Context, c *config.Config, w *orchestrator.Workspace) (*recommender.Explanations, error) {
-	enc, err := openEncoder(c)
+	enc, err := openEncoder(ctx, c)
 	if err != nil {
 		return nil, err
 	}

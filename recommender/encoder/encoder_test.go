@@ -138,7 +138,7 @@ func TestEachTextOnce(t *testing.T) {
 		}
 		return info.Size()
 	}
-	record := e.cache.recordSize()
+	record := e.known.cache.recordSize()
 	if got := size(); got != headerSize+3*record {
 		t.Errorf("cache of %d bytes for three distinct texts", got)
 	}
@@ -146,8 +146,8 @@ func TestEachTextOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if other.cache.index.entries() != 3 {
-		t.Errorf("%d vectors read back", other.cache.index.entries())
+	if other.known.cache.index.entries() != 3 {
+		t.Errorf("%d vectors read back", other.known.cache.index.entries())
 	}
 	if _, err := other.Embed(t.Context(), []string{"third film"}); err != nil {
 		t.Fatal(err)
