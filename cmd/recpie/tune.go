@@ -7,7 +7,6 @@ import (
 	"io"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strings"
 	"time"
 
@@ -20,7 +19,6 @@ import (
 	"recpie/internal/torch"
 	"recpie/orchestrator"
 	"recpie/orchestrator/tune"
-	"recpie/recommender"
 )
 
 // tuneFlags are the flags of tune that are no settings of a run.
@@ -78,7 +76,7 @@ reads heuristic sentences, the fixed best-three and worst-three reasons, in plac
 			}
 			show := progress.New(cmd.ErrOrStderr())
 			defer show.Close()
-			res, err := searchNetwork(cmd.Context(), c, space, f, show)
+			res, err := search(cmd.Context(), c, space, f, show)
 			if err != nil {
 				return err
 			}
@@ -98,18 +96,6 @@ reads heuristic sentences, the fixed best-three and worst-three reasons, in plac
 	fl.IntVar(&f.seeds, "fit-seeds", 1, "fits per trial")
 	fl.BoolVar(&f.halving, "halving", false, "successive halving: all trials with a ninth of the epochs, the best third with a third, the best ninth with all")
 	return cmd
-}
-
-// networkSpace is what is searched when nothing else is asked for.
-var networkSpace = []string{
-	"recommender.learning_rate=log:1e-4..5e-3",
-	"recommender.learning_rate_decay=0.5..1",
-	"recommender.batch=choice:64,128,256,512,1024",
-	"recommender.dim=choice:16,32,64,128",
-	"recommender.dropout=0..0.5",
-	"recommender.input_dropout=0..0.3",
-	"recommender.weight_decay=log:1e-5..0.1",
-	"recommender.id_l2=log:0.001..10",
 }
 
 // read makes the space of the flags.
@@ -147,22 +133,17 @@ func (f *tuneFlags) read(c *config.Config) (tune.Space, error) {
 	return space, nil
 }
 
-// searchable lists the network's settings that may be searched: not the loss, which changes what the validation error is an error of, and
-// not what only says how often networks are trained.
-func searchable(c *config.Config) (out []tune.Setting) {
-	for _, k := range config.Keys() {
-		name := k.Name()
-		if k.Path[0] != "recommender" || slices.Contains([]string{"recommender.loss", "recommender.seeds", "recommender.folds"}, name) {
-			continue
-		}
-		out = append(out, tune.Setting{Name: name, Whole: k.Kind == "int", Numbers: k.Kind == "int" || k.Kind == "float",
-			Check: func(text string) error { _, err := c.With(map[string]string{name: text}); return err }})
-	}
-	return out
+// searched is a model whose settings are searched. Each kind of model makes its own; the search, its budget and its report are the same for all.
+type searched struct {
+	name      string // for tables
+	own       tune.Values
+	objective tune.Objective
+	epochs    int                               // most epochs of a fit, 0: successive halving does not fit it
+	settings  func(tune.Values) ([]byte, error) // a settings file for 'recpie train' with these values
 }
 
-// searchNetwork searches in the run directory and writes what was found there.
-func searchNetwork(ctx context.Context, c *config.Config, space tune.Space, f tuneFlags, show *progress.Reporter) (*tune.Result, error) {
+// search searches in the run directory and writes what was found there.
+func search(ctx context.Context, c *config.Config, space tune.Space, f tuneFlags, show *progress.Reporter) (*tune.Result, error) {
 	torch.SetThreads(1)
 	dir, err := openRun(c)
 	if err != nil {
@@ -182,46 +163,24 @@ func searchNetwork(ctx context.Context, c *config.Config, space tune.Space, f tu
 	if len(w.Split.Val) == 0 {
 		return nil, fault.Newf(fault.Fatal, "tune", "%s has no validation records", c.Data.Path)
 	}
-	own := *c // with what the size of the data chooses spelt out
-	s := networkSettings(c, len(w.Split.Train))
-	own.Recommender.LR, own.Recommender.Batch = s.LR, s.Batch
-	search := tune.Search{Model: "network", Space: space, Start: tune.Values{}, Trials: f.trials, Budget: f.budget, Parallel: f.parallel,
-		Seed: c.Seed, Finalists: finalists, Epochs: s.MaxEpochs, Halving: f.halving}
-	for _, p := range space {
-		search.Start[p.Name] = own.Text(p.Name)
-	}
-	for i := range f.seeds {
-		search.Seeds = append(search.Seeds, c.Seed+int64(i))
-	}
-	for i := range confirmSeeds {
-		search.ConfirmSeeds = append(search.ConfirmSeeds, c.Seed+int64(f.seeds+i))
-	}
-	if err := pinSearch(dir, w, &search); err != nil {
+	m, err := searchedNetwork(ctx, c, w, space)
+	if err != nil {
 		return nil, err
 	}
-	var expl *recommender.Explanations
-	if c.Explanations != "off" {
-		search.Model = "network with heuristic sentences"
-		if expl, err = heuristicVectors(ctx, c, w); err != nil {
-			return nil, err
-		}
+	s := tune.Search{Model: m.name, Space: space, Start: m.own, Objective: m.objective, Trials: f.trials, Budget: f.budget, Parallel: f.parallel,
+		Seed: c.Seed, Finalists: finalists, Epochs: m.epochs, Halving: f.halving}
+	for i := range f.seeds {
+		s.Seeds = append(s.Seeds, c.Seed+int64(i))
 	}
-	search.Objective = func(ctx context.Context, t tune.Trial) (tune.Outcome, error) {
-		tc, err := own.With(t.Values)
-		if err != nil {
-			return tune.Outcome{}, err
-		}
-		s := networkSettings(tc, len(w.Split.Train))
-		if t.AtMost > 0 {
-			s.MaxEpochs = min(s.MaxEpochs, t.AtMost)
-		}
-		var out tune.Outcome
-		out.RMSE, out.Epochs, err = w.Validate(ctx, s, t.Seeds, expl)
-		return out, err
+	for i := range confirmSeeds {
+		s.ConfirmSeeds = append(s.ConfirmSeeds, c.Seed+int64(f.seeds+i))
+	}
+	if err := pinSearch(dir, w, &s); err != nil {
+		return nil, err
 	}
 	show.Printf("%s: %s, %d training and %d validation records; %d trials at a time", w.Data.Name, w.Sample(), len(w.Split.Train), len(w.Split.Val), f.parallel)
-	search.Done = func(r tune.Record) { show.Printf("%s", told(r)) }
-	res, err := search.Run(ctx, dir.Path())
+	s.Done = func(r tune.Record) { show.Printf("%s", told(r)) }
+	res, err := s.Run(ctx, dir.Path())
 	if err != nil {
 		return nil, err
 	}
@@ -229,12 +188,7 @@ func searchNetwork(ctx context.Context, c *config.Config, space tune.Space, f tu
 	if err := res.Write(dir.Path()); err != nil {
 		return nil, err
 	}
-	best, err := own.With(res.Best.Values)
-	if err != nil {
-		return nil, err
-	}
-	best.Run = filepath.Join(c.Run, "train")
-	text, err := best.YAML()
+	text, err := m.settings(res.Best.Values)
 	if err != nil {
 		return nil, err
 	}
@@ -280,14 +234,4 @@ func pinSearch(dir *orchestrator.RunDir, w *orchestrator.Workspace, s *tune.Sear
 		return fault.New(fault.Fatal, "tune", err)
 	}
 	return dir.Pin("search.json", append(text, '\n'))
-}
-
-// heuristicVectors embeds the heuristic sentences of the training and validation records.
-func heuristicVectors(ctx context.Context, c *config.Config, w *orchestrator.Workspace) (*recommender.Explanations, error) {
-	enc, err := openEncoder(ctx, c)
-	if err != nil {
-		return nil, err
-	}
-	defer enc.Close()
-	return w.Heuristic(ctx, enc)
 }

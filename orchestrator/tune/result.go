@@ -152,7 +152,10 @@ func (res *Result) Text() string {
 	for _, row := range res.Trials {
 		rmse, se, confirmed, confirmedSE := "failed", "", "", ""
 		if row.Error == "" {
-			rmse, se = fmt.Sprintf("%.4f", row.RMSE), fmt.Sprintf("%.4f", row.SE)
+			rmse = fmt.Sprintf("%.4f", row.RMSE)
+			if len(res.Seeds) > 1 {
+				se = fmt.Sprintf("%.4f", row.SE)
+			}
 		}
 		if row.Confirmed > 0 {
 			confirmed, confirmedSE = fmt.Sprintf("%.4f", row.Confirmed), fmt.Sprintf("%.4f", row.ConfirmedSE)
