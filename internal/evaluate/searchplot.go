@@ -78,6 +78,7 @@ func (s Sweep) SVG() (template.HTML, error) {
 	switch {
 	case len(s.Names) > 0:
 		p.NominalX(s.Names...)
+		p.X.Min, p.X.Max = p.X.Min-.3, p.X.Max+.3 // room for the names
 	case s.Log && p.X.Min > 0 && p.X.Min < p.X.Max:
 		p.X.Scale, p.X.Tick.Marker = plot.LogScale{}, plot.LogTicks{Prec: -1}
 	}
