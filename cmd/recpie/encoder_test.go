@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"recpie/config"
 )
 
 // Sentences are embedded by an endpoint: the embedded server's route, over HTTP. What it answered is not asked for again.
@@ -42,5 +44,23 @@ func TestEncoderEndpoint(t *testing.T) {
 	}
 	if o := recpie(t, dir, env, append(args, "--run", "d", "--set", "encoder.key_env=NO_SUCH_KEY")...); o.code != exitUsage || !strings.Contains(o.stderr, "NO_SUCH_KEY") {
 		t.Errorf("a key that is not set: exit code %d: %s", o.code, o.stderr)
+	}
+}
+
+// Sentences that would go to a host that is not private are told of before anything is sent.
+func TestEncoderLeaving(t *testing.T) {
+	c := config.Default()
+	for address, want := range map[string]string{"http://10.0.0.1:8000": "", "http://localhost:1": "", "https://api.example.com/v1": "warning: api.example.com is"} {
+		c.Encoder.Endpoint = address
+		got := encoderLeaving(t.Context(), &c, nowhere{})
+		if (want == "") != (got == "") || !strings.Contains(got, want) {
+			t.Errorf("%q: %q", address, got)
+		}
+	}
+	dir := tuneScene(t)
+	o := recpie(t, dir, []string{"http_proxy=http://127.0.0.1:1", "RECPIE_CACHE=" + dir}, "tune", "--data", "p", "--run", "r", "--set", "encoder.endpoint=http://192.0.2.1:9", "--set", "encoder.model=m")
+	warned, failed := strings.Index(o.stderr, "warning: 192.0.2.1 is not in a private network"), strings.Index(o.stderr, "embeddings endpoint")
+	if o.code != exitFailed || warned < 0 || failed < warned {
+		t.Errorf("exit code %d: %s", o.code, o.stderr)
 	}
 }

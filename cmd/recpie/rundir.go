@@ -96,6 +96,9 @@ func dialEncoder(ctx context.Context, c *config.Config, vectors string) (sentenc
 	if err != nil {
 		return nil, &usageError{err}
 	}
+	if text := encoderLeaving(ctx, c, nil); text != "" {
+		say(text)
+	}
 	cl, err := vllm.New(vllm.Config{Settings: transport.Settings{BaseURL: c.Encoder.Endpoint, Key: key, MaxConcurrent: encoderRequests, Total: c.Inference.Timeout}})
 	if err != nil {
 		return nil, err
