@@ -46,7 +46,7 @@ reached, the mean over --fit-seeds fits. Trial 0 is the settings as given. The t
 seeds, and the mean of these decides. No outcome of a test record is read.
 
 The budget is a number of trials, or wall-clock time with --budget; the confirmation comes on top. Trials depend on the seed and on
-nothing else, so that the order in which they finish changes nothing. Each finished trial is kept in trials.jsonl; the same command continues
+nothing else, so that the order in which they finish changes nothing. Each finished fit is kept in trials.jsonl; the same command continues
 an interrupted search, and one with more --trials goes on behind a finished one.
 
 A range is LOW..HIGH, log:LOW..HIGH (drawn in the logarithm) or choice:A,B,C. Without --space and --space-file a default space is searched;
@@ -92,7 +92,7 @@ reads heuristic sentences, the fixed best-three and worst-three reasons, in plac
 	fl.StringVar(&f.spaceFile, "space-file", "", "YAML file with lines like recommender.dropout: 0..0.5")
 	fl.IntVar(&f.trials, "trials", 20, "trials, with that of the settings as given")
 	fl.DurationVar(&f.budget, "budget", 0, "wall-clock time of search, as 30m, instead of a number of trials or beside it")
-	fl.IntVar(&f.parallel, "parallel", runtime.NumCPU(), "trials at a time, on one core each")
+	fl.IntVar(&f.parallel, "parallel", runtime.NumCPU(), "fits at a time, on one core each")
 	fl.IntVar(&f.seeds, "fit-seeds", 1, "fits per trial")
 	fl.BoolVar(&f.halving, "halving", false, "successive halving: all trials with a ninth of the epochs, the best third with a third, the best ninth with all")
 	return cmd
@@ -178,7 +178,7 @@ func search(ctx context.Context, c *config.Config, space tune.Space, f tuneFlags
 	if err := pinSearch(dir, w, &s); err != nil {
 		return nil, err
 	}
-	show.Printf("%s: %s, %d training and %d validation records; %d trials at a time", w.Data.Name, w.Sample(), len(w.Split.Train), len(w.Split.Val), f.parallel)
+	show.Printf("%s: %s, %d training and %d validation records; %d fits at a time", w.Data.Name, w.Sample(), len(w.Split.Train), len(w.Split.Val), f.parallel)
 	s.Done = func(r tune.Record) { show.Printf("%s", told(r)) }
 	res, err := s.Run(ctx, dir.Path())
 	if err != nil {
@@ -195,9 +195,9 @@ func search(ctx context.Context, c *config.Config, space tune.Space, f tuneFlags
 	return res, durable.WriteFile(dir.Path("best.yaml"), text, 0o644)
 }
 
-// told is a finished measurement in words.
+// told is a finished fit in words.
 func told(r tune.Record) string {
-	what := fmt.Sprintf("trial %d", r.Trial)
+	what := fmt.Sprintf("trial %d, seed %d", r.Trial, r.Seed)
 	if r.Confirms {
 		what += ", confirmation"
 	}
@@ -207,14 +207,7 @@ func told(r tune.Record) string {
 	if r.Error != "" {
 		return what + ": failed: " + r.Error
 	}
-	return fmt.Sprintf("%s: validation RMSE %.4f (%.1f s)", what, mean(r.RMSE), r.Seconds)
-}
-
-func mean(xs []float64) (m float64) {
-	for _, x := range xs {
-		m += x / float64(len(xs))
-	}
-	return m
+	return fmt.Sprintf("%s: validation RMSE %.4f (%.1f s)", what, r.RMSE, r.Seconds)
 }
 
 // pinSearch holds the run directory to one search: what may change from sitting to sitting are budget, workers and stages.

@@ -63,7 +63,7 @@ func searchedNetwork(ctx context.Context, c *config.Config, w *orchestrator.Work
 		if t.AtMost > 0 {
 			s.MaxEpochs = min(s.MaxEpochs, t.AtMost)
 		}
-		o.RMSE, o.Epochs, err = w.Validate(ctx, s, t.Seeds, expl)
+		o.RMSE, o.Epochs, err = w.Validate(ctx, s, t.Seed, expl)
 		return o, err
 	}
 	m.settings = func(v tune.Values) ([]byte, error) {

@@ -13,31 +13,32 @@ import (
 	"recpie/internal/fault"
 )
 
-// Record is one finished measurement, a line of trials.jsonl.
+// Record is one finished fit, a line of trials.jsonl. A trial counts when the fits of all its seeds are there.
 type Record struct {
-	Trial    int       `json:"trial"` // 0 is the model's own settings
-	Confirms bool      `json:"confirms,omitempty"`
-	AtMost   int       `json:"at_most,omitempty"` // epochs that the fit was cut at, 0: as the settings say
-	Values   Values    `json:"values"`
-	Seeds    []int64   `json:"seeds"`
-	RMSE     []float64 `json:"rmse,omitempty"`   // validation, per seed
-	Epochs   []int     `json:"epochs,omitempty"` // chosen on validation, per seed
-	Seconds  float64   `json:"seconds"`          // it took
-	At       float64   `json:"at"`               // seconds of search when it was finished, over all sittings
-	Error    string    `json:"error,omitempty"`  // why it failed
+	Trial    int     `json:"trial"` // 0 is the model's own settings
+	Seed     int64   `json:"seed"`  // of the fit
+	Confirms bool    `json:"confirms,omitempty"`
+	AtMost   int     `json:"at_most,omitempty"` // epochs that the fit was cut at, 0: as the settings say
+	Values   Values  `json:"values"`
+	RMSE     float64 `json:"rmse"`             // validation
+	Epochs   int     `json:"epochs,omitempty"` // chosen on validation, 0 when the model has none
+	Seconds  float64 `json:"seconds"`          // it took
+	At       float64 `json:"at"`               // seconds of search when it was finished, over all sittings; 0 for a confirmation
+	Error    string  `json:"error,omitempty"`  // why it failed
 }
 
 // key names what was measured.
 type key struct {
 	trial, atMost int
 	confirms      bool
+	seed          int64
 }
 
-func (r *Record) key() key { return key{r.Trial, r.AtMost, r.Confirms} }
+func (r *Record) key() key { return key{r.Trial, r.AtMost, r.Confirms, r.Seed} }
 
 // sound says whether a line could have been written by a search.
 func (r *Record) sound() bool {
-	return r.Trial >= 0 && r.AtMost >= 0 && r.Seconds >= 0 && r.At >= 0 && (r.Error != "" || len(r.RMSE) > 0 && len(r.RMSE) == len(r.Seeds))
+	return r.Trial >= 0 && r.AtMost >= 0 && r.Seconds >= 0 && r.At >= 0 && r.RMSE >= 0 && r.Epochs >= 0 && r.Values != nil
 }
 
 // journal is trials.jsonl: lines are appended and synced, and a line that a crash cut short is cut away when the file is opened again.
@@ -97,10 +98,10 @@ func readRecords(text []byte) (records []Record, whole int, err error) {
 			return records, whole, err
 		}
 		if d.More() || !r.sound() {
-			return records, whole, errors.New("the line is no record of a trial")
+			return records, whole, errors.New("the line is no record of a fit")
 		}
 		if seen[r.key()] {
-			return records, whole, errors.New("the line repeats a trial")
+			return records, whole, errors.New("the line repeats a fit")
 		}
 		seen[r.key()] = true
 		records = append(records, r)

@@ -10,7 +10,7 @@ import (
 )
 
 func record(trial int) Record {
-	return Record{Trial: trial, Values: Values{"a": "1"}, Seeds: []int64{1}, RMSE: []float64{.25}, Epochs: []int{3}, Seconds: 1, At: float64(trial)}
+	return Record{Trial: trial, Values: Values{"a": "1"}, Seed: 1, RMSE: .25, Epochs: 3, Seconds: 1, At: float64(trial)}
 }
 
 func reopen(t *testing.T, dir string) *journal {
@@ -27,7 +27,7 @@ func reopen(t *testing.T, dir string) *journal {
 func TestTornEndIsCutAway(t *testing.T) {
 	dir := t.TempDir()
 	j := reopen(t, dir)
-	all := []Record{record(0), record(1), {Trial: 2, Values: Values{}, Seeds: []int64{1}, Error: "broke\nin two"}}
+	all := []Record{record(0), record(1), {Trial: 2, Values: Values{}, Seed: 1, Error: "broke\nin two"}}
 	for _, r := range all {
 		if err := j.add(r); err != nil {
 			t.Fatal(err)
@@ -50,17 +50,17 @@ func TestTornEndIsCutAway(t *testing.T) {
 		if err := j.add(record(9)); err != nil {
 			t.Fatal(err)
 		}
-		if got := reopen(t, dir); len(got.records) != n+1 || got.find(key{trial: 9}) == nil {
+		if got := reopen(t, dir); len(got.records) != n+1 || got.find(key{trial: 9, seed: 1}) == nil {
 			t.Fatalf("cut at %d: %d records after one more", cut, len(got.records))
 		}
 	}
 }
 
 func TestForeignLinesAreErrors(t *testing.T) {
-	const good = `{"trial":0,"values":{},"seeds":[1],"rmse":[0.2],"seconds":1,"at":1}` + "\n"
+	const good = `{"trial":0,"values":{},"seed":1,"rmse":0.2,"seconds":1,"at":1}` + "\n"
 	for name, text := range map[string]string{
-		"no JSON": good + "x\n", "unknown field": `{"trail":0}` + "\n", "twice": good + good, "no measurement": `{"trial":0,"values":{},"seeds":[1],"seconds":1,"at":1}` + "\n",
-		"negative": strings.Replace(good, `"trial":0`, `"trial":-1`, 1), "two on a line": strings.TrimSpace(good) + good, "seeds": strings.Replace(good, "[1]", "[1,2]", 1),
+		"no JSON": good + "x\n", "unknown field": `{"trail":0}` + "\n", "twice": good + good, "no values": `{"trial":0,"seed":1,"rmse":0.2,"seconds":1,"at":1}` + "\n",
+		"negative": strings.Replace(good, `"trial":0`, `"trial":-1`, 1), "two on a line": strings.TrimSpace(good) + good, "below 0": strings.Replace(good, "0.2", "-0.2", 1),
 	} {
 		dir := t.TempDir()
 		if err := os.WriteFile(filepath.Join(dir, "trials.jsonl"), []byte(text), 0o644); err != nil {
@@ -74,7 +74,7 @@ func TestForeignLinesAreErrors(t *testing.T) {
 
 // FuzzRecords reads any bytes as trials.jsonl: the whole lines before the stated place are records, each of them once.
 func FuzzRecords(f *testing.F) {
-	f.Add([]byte(`{"trial":0,"values":{"a":"1"},"seeds":[1],"rmse":[0.2],"seconds":1,"at":1}` + "\n" + `{"trial":1,"val`))
+	f.Add([]byte(`{"trial":0,"values":{"a":"1"},"seed":1,"rmse":0.2,"seconds":1,"at":1}` + "\n" + `{"trial":1,"val`))
 	f.Add([]byte("\n"))
 	f.Add([]byte("{}\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {

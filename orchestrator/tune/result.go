@@ -67,13 +67,13 @@ func (r *run) result(finalists []int) (*Result, error) {
 			res.Failed++
 		}
 		res.Seconds = max(res.Seconds, row.At)
-		rec := r.journal.find(key{trial: row.Trial, confirms: true})
-		if rec == nil || rec.Error != "" || !slices.Contains(finalists, row.Trial) {
+		m := r.measured(row.Trial, 0, true)
+		if !m.ok() || !slices.Contains(finalists, row.Trial) {
 			continue
 		}
-		confirmed[row.Trial] = rec.RMSE
-		row.Seconds = round(row.Seconds + rec.Seconds)
-		row.Confirmed, row.ConfirmedSE = evaluate.MeanSE(rec.RMSE)
+		confirmed[row.Trial] = m.rmse
+		row.Seconds = round(row.Seconds + m.seconds)
+		row.Confirmed, row.ConfirmedSE = evaluate.MeanSE(m.rmse)
 		if row.Trial == 0 {
 			res.Own = *row
 		}
@@ -107,35 +107,35 @@ func stage(atMost int) int {
 	return atMost
 }
 
-// rows makes one row per trial from the measurement of its last stage.
+// rows makes one row per trial that was measured whole, from its last stage.
 func (r *run) rows() ([]Row, error) {
-	last := map[int]Record{}
-	seconds := map[int]float64{}
 	for _, rec := range r.journal.records {
-		if rec.Confirms {
-			continue
-		}
-		if r.Trials > 0 && rec.Trial >= r.Trials {
-			continue
-		}
 		for _, p := range r.Space {
 			if want := r.values(rec.Trial)[p.Name]; rec.Values[p.Name] != want {
 				return nil, fault.WithHint(fault.Newf(fault.Fatal, "tune", "trials.jsonl is of another search: trial %d has %s %q, this one %q", rec.Trial, p.Name, rec.Values[p.Name], want),
 					"choose another folder with --run")
 			}
 		}
-		seconds[rec.Trial] += rec.Seconds
-		if old, ok := last[rec.Trial]; !ok || stage(rec.AtMost) > stage(old.AtMost) {
-			last[rec.Trial] = rec
-		}
 	}
 	var rows []Row
-	for t, rec := range last {
-		row := Row{Trial: t, Values: rec.Values, AtMost: rec.AtMost, Epochs: rec.Epochs, Seconds: round(seconds[t]), At: rec.At, Error: rec.Error}
-		if rec.Error == "" {
-			row.RMSE, row.SE = evaluate.MeanSE(rec.RMSE)
+	for _, t := range r.known() {
+		var last *Row
+		seconds := 0.0
+		for _, atMost := range r.stages() {
+			m := r.measured(t, atMost, false)
+			seconds += m.seconds
+			if !m.whole {
+				continue
+			}
+			last = &Row{Trial: t, Values: r.values(t), AtMost: atMost, Epochs: m.epochs, At: m.at, Error: m.failed}
+			if m.ok() {
+				last.RMSE, last.SE = evaluate.MeanSE(m.rmse)
+			}
 		}
-		rows = append(rows, row)
+		if last != nil {
+			last.Seconds = round(seconds)
+			rows = append(rows, *last)
+		}
 	}
 	return rows, nil
 }

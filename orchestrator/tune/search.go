@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"math"
 	"slices"
 	"sync"
@@ -12,22 +11,21 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"recpie/internal/evaluate"
 	"recpie/internal/fault"
 )
 
-// Trial is what an Objective is to measure.
+// Trial is what an Objective is to measure: one fit.
 type Trial struct {
-	Index  int     // 0 is the model's own settings
-	Values Values  // of the space's settings
-	Seeds  []int64 // of the fits
-	AtMost int     // epochs, 0: as the settings say
+	Index  int    // 0 is the model's own settings
+	Values Values // of the space's settings
+	Seed   int64  // of the fit
+	AtMost int    // epochs, 0: as the settings say
 }
 
 // Outcome is what it measured.
 type Outcome struct {
-	RMSE   []float64 // on validation records, per seed
-	Epochs []int     // chosen on validation, per seed; nil when the model has none
+	RMSE   float64 // on validation records
+	Epochs int     // chosen on validation; 0 when the model has none
 }
 
 // Objective fits a model with the trial's values and measures it on validation records. It must give the same outcome for the same trial,
@@ -44,9 +42,9 @@ type Search struct {
 
 	Trials       int           // with trial 0; 0: as many as the budget lets
 	Budget       time.Duration // of search over all sittings, without the confirmation; 0 sets no limit
-	Parallel     int           // trials at a time
+	Parallel     int           // fits at a time
 	Seed         int64         // of the draws
-	Seeds        []int64       // of the fits of a trial
+	Seeds        []int64       // of the fits of a trial, whose mean counts
 	Finalists    int           // trials that are measured again, beside trial 0
 	ConfirmSeeds []int64       // of the fits that decide between them
 	Epochs       int           // with Halving: most epochs of a fit
@@ -68,7 +66,7 @@ func (s *Search) check() error {
 	case s.Halving && (s.Trials == 0 || s.Epochs < 1):
 		bad = "successive halving needs a number of trials and the most epochs of a fit"
 	case s.Parallel < 1 || len(s.Seeds) == 0 || s.Finalists < 1 || len(s.ConfirmSeeds) == 0:
-		bad = "trials at a time, seeds, finalists and their seeds must be at least one"
+		bad = "fits at a time, seeds, finalists and their seeds must be at least one"
 	}
 	for _, p := range s.Space {
 		if s.Start[p.Name] == "" {
@@ -100,11 +98,7 @@ func (s Search) Run(ctx context.Context, dir string) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	var again []Trial
-	for _, t := range finalists {
-		again = append(again, Trial{Index: t, Seeds: s.ConfirmSeeds})
-	}
-	if err := r.measureAll(ctx, ctx, again, true); err != nil {
+	if err := r.measureAll(ctx, ctx, fits(finalists, s.ConfirmSeeds, 0), true); err != nil {
 		return nil, err
 	}
 	return r.result(finalists)
@@ -127,10 +121,7 @@ func (r *run) search(ctx context.Context) (atMost int, err error) {
 		limited, cancel = context.WithTimeoutCause(ctx, r.Budget-time.Duration(r.before*float64(time.Second)), errBudget)
 		defer cancel()
 	}
-	stages := []int{0}
-	if r.Halving {
-		stages = stagesOf(r.Epochs)
-	}
+	stages := r.stages()
 	var trials []int
 	for i := range r.Trials {
 		trials = append(trials, i)
@@ -139,25 +130,39 @@ func (r *run) search(ctx context.Context) (atMost int, err error) {
 		if k > 0 {
 			trials = r.best(trials, stages[k-1], (r.Trials+pow(third, k)-1)/pow(third, k))
 		}
-		var all []Trial
-		for _, i := range trials {
-			all = append(all, Trial{Index: i, Seeds: r.Seeds, AtMost: atMost})
-		}
 		if r.Trials == 0 {
 			err = r.measureUntil(ctx, limited)
 		} else {
-			err = r.measureAll(ctx, limited, all, false)
+			err = r.measureAll(ctx, limited, fits(trials, r.Seeds, atMost), false)
 		}
 		if err != nil {
 			return 0, err
 		}
-		for _, t := range all {
-			if r.journal.find(key{trial: t.Index, atMost: atMost}) == nil { // the budget ended in this stage: the one before is whole
+		for _, t := range trials {
+			if !r.measured(t, atMost, false).whole { // the budget ended in this stage: the one before is whole
 				return stages[max(k-1, 0)], nil
 			}
 		}
 	}
 	return stages[len(stages)-1], nil
+}
+
+// fits lists what is to be measured: all trials with the first seed, then with the next.
+func fits(trials []int, seeds []int64, atMost int) (all []Trial) {
+	for _, seed := range seeds {
+		for _, i := range trials {
+			all = append(all, Trial{Index: i, Seed: seed, AtMost: atMost})
+		}
+	}
+	return all
+}
+
+// stages are the epochs that fits are cut at, one stage after the other.
+func (r *run) stages() []int {
+	if r.Halving {
+		return stagesOf(r.Epochs)
+	}
+	return []int{0}
 }
 
 // stagesOf returns the epochs that the stages of successive halving are cut at; the last one is not cut.
@@ -189,7 +194,7 @@ func (r *run) measureAll(ctx, limited context.Context, trials []Trial, confirms 
 		if gctx.Err() != nil || limited.Err() != nil && t.Index > 0 {
 			break
 		}
-		if r.journal.find(key{t.Index, t.AtMost, confirms}) != nil {
+		if r.journal.find(key{t.Index, t.AtMost, confirms, t.Seed}) != nil {
 			continue
 		}
 		g.Go(func() error { return r.measure(gctx, limited, t, confirms) })
@@ -197,7 +202,7 @@ func (r *run) measureAll(ctx, limited context.Context, trials []Trial, confirms 
 	return cmp.Or(g.Wait(), context.Cause(ctx))
 }
 
-// measureUntil measures trial after trial until limited ends.
+// measureUntil measures trial after trial, each with all seeds, until limited ends.
 func (r *run) measureUntil(ctx, limited context.Context) error {
 	g, gctx := errgroup.WithContext(ctx)
 	var mu sync.Mutex
@@ -206,13 +211,13 @@ func (r *run) measureUntil(ctx, limited context.Context) error {
 		g.Go(func() error {
 			for {
 				mu.Lock()
-				t := Trial{Index: next, Seeds: r.Seeds}
+				t := Trial{Index: next / len(r.Seeds), Seed: r.Seeds[next%len(r.Seeds)]}
 				next++
 				mu.Unlock()
 				if gctx.Err() != nil || limited.Err() != nil && t.Index > 0 {
 					return nil
 				}
-				if r.journal.find(key{trial: t.Index}) != nil {
+				if r.journal.find(key{trial: t.Index, seed: t.Seed}) != nil {
 					continue
 				}
 				if err := r.measure(gctx, limited, t, false); err != nil {
@@ -224,7 +229,7 @@ func (r *run) measureUntil(ctx, limited context.Context) error {
 	return cmp.Or(g.Wait(), context.Cause(ctx))
 }
 
-// measure has one trial measured and records what came of it, unless it was stopped.
+// measure has one fit measured and records what came of it, unless it was stopped.
 func (r *run) measure(ctx, limited context.Context, t Trial, confirms bool) error {
 	t.Values = r.values(t.Index)
 	if t.Index > 0 && !confirms { // the budget ends what is running
@@ -242,13 +247,13 @@ func (r *run) measure(ctx, limited context.Context, t Trial, confirms bool) erro
 	if err != nil && ctx.Err() != nil {
 		return nil
 	}
-	rec := Record{Trial: t.Index, Confirms: confirms, AtMost: t.AtMost, Values: t.Values, Seeds: t.Seeds, RMSE: out.RMSE, Epochs: out.Epochs,
+	rec := Record{Trial: t.Index, Seed: t.Seed, Confirms: confirms, AtMost: t.AtMost, Values: t.Values, RMSE: out.RMSE, Epochs: out.Epochs,
 		Seconds: round(time.Since(began).Seconds()), At: round(r.elapsed())}
-	if err == nil {
-		err = sane(out, len(t.Seeds))
+	if err == nil && (math.IsNaN(out.RMSE) || math.IsInf(out.RMSE, 0) || out.RMSE < 0) {
+		err = errors.New("the validation RMSE is not finite")
 	}
 	if err != nil {
-		rec.RMSE, rec.Epochs, rec.Error = nil, nil, err.Error()
+		rec.RMSE, rec.Epochs, rec.Error = 0, 0, err.Error()
 	}
 	if confirms { // it does not use up the budget
 		rec.At = 0
@@ -262,18 +267,6 @@ func (r *run) measure(ctx, limited context.Context, t Trial, confirms bool) erro
 	return nil
 }
 
-func sane(o Outcome, seeds int) error {
-	if len(o.RMSE) != seeds {
-		return fmt.Errorf("%d measurements for %d seeds", len(o.RMSE), seeds)
-	}
-	for _, x := range o.RMSE {
-		if math.IsNaN(x) || math.IsInf(x, 0) {
-			return errors.New("the validation RMSE is not finite")
-		}
-	}
-	return nil
-}
-
 // round keeps milliseconds.
 func round(seconds float64) float64 { return math.Round(seconds*1000) / 1000 }
 
@@ -282,43 +275,4 @@ func (r *run) values(trial int) Values {
 		return r.Start
 	}
 	return r.Space.Draw(r.Seed, trial)
-}
-
-// best returns the n best of the trials that were measured with atMost, by mean RMSE and then by index.
-func (r *run) best(trials []int, atMost, n int) []int {
-	score := map[int]float64{}
-	var ok []int
-	for _, t := range trials {
-		if rec := r.journal.find(key{trial: t, atMost: atMost}); rec != nil && rec.Error == "" {
-			score[t], _ = evaluate.MeanSE(rec.RMSE)
-			ok = append(ok, t)
-		}
-	}
-	slices.SortFunc(ok, func(a, b int) int { return cmp.Or(cmp.Compare(score[a], score[b]), cmp.Compare(a, b)) })
-	return ok[:min(n, len(ok))]
-}
-
-// finalists returns the best trials of the stage and trial 0.
-func (r *run) finalists(atMost int) ([]int, error) {
-	var all []int
-	for _, rec := range r.journal.records {
-		if !rec.Confirms && rec.AtMost == atMost && (r.Trials == 0 || rec.Trial < r.Trials) {
-			all = append(all, rec.Trial)
-		}
-	}
-	best := r.best(all, atMost, r.Finalists)
-	if len(best) == 0 {
-		why := errors.New("no trial was measured within the budget")
-		for _, rec := range r.journal.records {
-			if rec.Error != "" {
-				why = fmt.Errorf("no trial could be measured; trial %d: %s", rec.Trial, rec.Error)
-				break
-			}
-		}
-		return nil, fault.WithHint(fault.New(fault.Fatal, "tune", why), "begin anew with another space or a larger budget, and another --run")
-	}
-	if !slices.Contains(best, 0) {
-		best = append(best, 0)
-	}
-	return best, nil
 }
