@@ -147,10 +147,10 @@ func (r *run) search(ctx context.Context) (atMost int, err error) {
 	return stages[len(stages)-1], nil
 }
 
-// fits lists what is to be measured: all trials with the first seed, then with the next.
+// fits lists what is to be measured, trial after trial: when a budget ends, few are left half measured.
 func fits(trials []int, seeds []int64, atMost int) (all []Trial) {
-	for _, seed := range seeds {
-		for _, i := range trials {
+	for _, i := range trials {
+		for _, seed := range seeds {
 			all = append(all, Trial{Index: i, Seed: seed, AtMost: atMost})
 		}
 	}

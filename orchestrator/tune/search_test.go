@@ -210,6 +210,20 @@ func TestBudgetOfTime(t *testing.T) {
 	})
 }
 
+// With several seeds a trial counts when it has them all, also when a number of trials is given beside the budget.
+func TestBudgetWithSeeds(t *testing.T) {
+	for _, trials := range []int{0, 50} {
+		synctest.Test(t, func(t *testing.T) {
+			s := search(&valley{noise: .1, takes: func(Trial) time.Duration { return time.Minute }})
+			s.Trials, s.Budget, s.Parallel, s.Seeds = trials, 10*time.Minute+30*time.Second, 1, []int64{1, 5, 9}
+			res := mustRun(t, s, t.TempDir())
+			if len(res.Trials) != 3 || res.Trials[0].SE == 0 || res.Failed != 0 {
+				t.Errorf("%d trials: %+v", len(res.Trials), res.Trials)
+			}
+		})
+	}
+}
+
 // A budget that is too short for any trial still measures the model's own settings.
 func TestShortBudget(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
