@@ -94,8 +94,11 @@ func TestTune(t *testing.T) {
 func TestKilledSearchContinues(t *testing.T) {
 	dir := tuneScene(t)
 	want, lines := found(t, dir, must(t, dir, nil, searching...).stdout)
-	for _, f := range []string{"tune-before-record:1", "tune-before-record:3", "tune-after-record:1", "tune-after-record:5", "tune-after-record:7"} {
+	for k, f := range []string{"tune-before-record:3", "tune-after-record:7", "tune-before-record:1", "tune-after-record:1", "tune-after-record:5", "tune-before-record:9", "tune-after-record:12"} {
 		t.Run(f, func(t *testing.T) {
+			if k >= 2 {
+				full(t)
+			}
 			t.Parallel()
 			dir := tuneScene(t)
 			o := recpie(t, dir, []string{"RECPIE_FAILPOINT=" + f}, searching...)
