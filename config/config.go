@@ -136,8 +136,12 @@ type Recommender struct {
 	Loss        string  `key:"loss" doc:"mse on the rating, or bce on the label"`
 	Dim         int     `key:"dim" doc:"width of the six tokens"`
 	LR          float64 `key:"learning_rate" doc:"AdamW rate; 0 chooses by the size of the data"`
+	LRDecay     float64 `key:"learning_rate_decay" doc:"factor of the rate from epoch to epoch"`
 	WeightDecay float64 `key:"weight_decay" doc:"weight decay of all but the id tables"`
+	IDL2        float64 `key:"id_l2" doc:"penalty on the mean squared norm of the embeddings of users and items"`
 	Dropout     float64 `key:"dropout" doc:"dropout of the hidden layers"`
+	InputDrop   float64 `key:"input_dropout" doc:"dropout of features and explanation vectors"`
+	History     int     `key:"history" doc:"latest items of the user that the sequence block reads"`
 	Batch       int     `key:"batch" doc:"records per step; 0 chooses by the size of the data"`
 	Epochs      int     `key:"epochs" doc:"epochs at most"`
 	Patience    int     `key:"patience" doc:"epochs without a gain on validation before stopping"`
@@ -152,8 +156,12 @@ type Recommender struct {
 
 // Encoder says what turns sentences into vectors.
 type Encoder struct {
-	Dir    string `key:"dir" doc:"folder with a MiniLM-like BERT (config.json, model.safetensors, tokenizer.json); empty is the cached MiniLM"`
-	Device string `key:"device" doc:"where the encoder computes: cpu, cuda or cuda:N (a libtorch with CUDA)"`
+	Dir      string `key:"dir" doc:"folder with a BERT or DistilBERT (config.json, model.safetensors, tokenizer.json); empty is the cached MiniLM"`
+	Device   string `key:"device" doc:"where the encoder computes: cpu, cuda or cuda:N (a libtorch with CUDA)"`
+	Endpoint string `key:"endpoint" doc:"base URL of a server with OpenAI's embeddings route, in place of a folder"`
+	Model    string `key:"model" doc:"model name at the endpoint"`
+	KeyEnv   string `key:"key_env" doc:"name of the environment variable that holds the endpoint's API key"`
+	Batch    int    `key:"batch" doc:"sentences of one request to the endpoint"`
 }
 
 // Serve says what is shown of a finished run.
@@ -167,7 +175,7 @@ func (c Config) Lasting() Config {
 	d := Default()
 	c.Inference.PricePrompt, c.Inference.PriceAnswer = 0, 0
 	c.LM.Device, c.LM.Threads, c.LM.KVMemory, c.LM.Checkpoint = d.LM.Device, d.LM.Threads, d.LM.KVMemory, d.LM.Checkpoint
-	c.Encoder.Device = d.Encoder.Device
+	c.Encoder.Device, c.Encoder.Batch = d.Encoder.Device, d.Encoder.Batch
 	c.Serve = d.Serve
 	return c
 }
@@ -184,8 +192,8 @@ func Default() Config {
 		Policy: Policy{Path: "auto", Rounds: 2, Steps: 12, Pairs: 8, Group: 4, Credit: "crossed", Epochs: 1, Minibatch: 32, LearningRate: 1e-4, ProjectionRate: 1e-3,
 			Clip: 0.2, KL: 0.05, KLTarget: 3, FormatPenalty: 0.5, Temperature: 1, Validation: 256,
 			MaxRejected: 0.5, MaxKL: 30, MaxSamplerGap: 0.05, MinEntropy: 0.02, MinUnique: 0.05, MinDistinct: 0.01},
-		Recommender: Recommender{Loss: "mse", Dim: 32, WeightDecay: 1e-3, Dropout: 0.3, Epochs: 20, Patience: 4, Seeds: 3, Folds: 2,
+		Recommender: Recommender{Loss: "mse", Dim: 32, LRDecay: 0.7, WeightDecay: 1e-3, IDL2: 1, Dropout: 0.3, InputDrop: 0.1, History: 20, Epochs: 20, Patience: 4, Seeds: 3, Folds: 2,
 			Consumer: true, Product: true, Sequence: true, Context: true, Text: true},
-		Encoder: Encoder{Device: "cpu"},
+		Encoder: Encoder{Device: "cpu", Batch: 64},
 	}
 }

@@ -174,6 +174,9 @@ func (l *Lab) digest(expl *recommender.Explanations) string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
+// embedAtOnce is how many sentences an Embedder gets in one call.
+const embedAtOnce = 1 << 16
+
 // vectorise embeds the distinct sentences and says which records they belong to.
 func vectorise(ctx context.Context, enc Embedder, ds *dataset.Dataset, e *Explained) (*recommender.Explanations, error) {
 	index := map[string]int32{}
@@ -189,14 +192,20 @@ func vectorise(ctx context.Context, enc Embedder, ds *dataset.Dataset, e *Explai
 	if len(texts) == 0 {
 		return nil, fault.WithHint(fault.Newf(fault.Fatal, "explanations", "the model wrote no usable sentence"), "look at the raw column of explanations.db; a small model may need more warm-up steps")
 	}
-	vecs, err := enc.Embed(ctx, texts)
-	if err != nil {
-		return nil, err
-	}
 	out := blank(ds)
-	out.Vectors = &recommender.Vectors{Dim: len(vecs[0])}
-	for _, v := range vecs {
-		out.Vectors.Data = append(out.Vectors.Data, v...)
+	out.Vectors = &recommender.Vectors{}
+	for part := range slices.Chunk(texts, embedAtOnce) { // never all vectors twice
+		vecs, err := enc.Embed(ctx, part)
+		if err != nil {
+			return nil, err
+		}
+		if out.Vectors.Dim == 0 {
+			out.Vectors.Dim = len(vecs[0])
+			out.Vectors.Data = make([]float32, 0, len(texts)*len(vecs[0]))
+		}
+		for _, v := range vecs {
+			out.Vectors.Data = append(out.Vectors.Data, v...)
+		}
 	}
 	for i, r := range e.Recs {
 		if s := e.Text[prompts.Positive][i]; s != "" {

@@ -124,8 +124,8 @@ func place(pkg string) (floor int, room string, err error) {
 		return base, pkg, nil
 	case inAny(pkg, rooms) != "":
 		return middle, inAny(pkg, rooms), nil
-	case pkg == "orchestrator":
-		return conductor, pkg, nil
+	case within(pkg, "orchestrator"):
+		return conductor, "orchestrator", nil
 	case pkg == "config":
 		return top, pkg, nil
 	case within(pkg, "cmd"):
