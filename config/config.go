@@ -12,7 +12,7 @@ type Config struct {
 	Preset       string      `key:"preset" doc:"model preset: embedded, llama-3.1-8b, llama-3-8b, mixtral-8x7b, vicuna-7b, qwen2-7b, gpt2"`
 	Run          string      `key:"run" doc:"run directory; an interrupted run continues from it"`
 	Seed         int64       `key:"seed" doc:"seed of everything random"`
-	Explanations string      `key:"explanations" doc:"on, or off to train the network alone"`
+	Explanations string      `key:"explanations" doc:"on; off to train the network alone; heuristic for fixed sentences without a language model"`
 	Data         Data        `key:"data"`
 	LM           LM          `key:"lm"`
 	Inference    Inference   `key:"inference"`

@@ -38,7 +38,7 @@ func (c *Config) validate() []problem {
 		}
 	}
 	inf := math.Inf(1)
-	oneOf("explanations", c.Explanations, "on", "off")
+	oneOf("explanations", c.Explanations, "on", "off", "heuristic")
 	oneOf("recommender.loss", c.Recommender.Loss, "mse", "bce")
 	oneOf("lm.family", c.LM.Family, "gpt2", "qwen2", "llama")
 	oneOf("lm.dtype", c.LM.DType, "float32", "bfloat16")

@@ -36,6 +36,7 @@ type Prediction struct {
 	Item       string             `json:"item_id"`
 	Title      string             `json:"title,omitempty"`
 	Rating     float64            `json:"rating"`
+	SD         float64            `json:"rating_sd,omitempty"` // standard deviation of the error to expect, as calibrated on validation
 	Positive   string             `json:"positive,omitempty"`
 	Negative   string             `json:"negative,omitempty"`
 	Hidden     *Hidden            `json:"hidden,omitempty"`
@@ -62,7 +63,14 @@ func (t *Trained) HideUnfaithful() (err error) {
 // Load opens the network of the selected round and its explanations.
 func (t *Trained) Load(ctx context.Context) error {
 	t.name = "no_explanations"
-	if t.Embed != nil {
+	switch {
+	case t.Embed != nil && t.Report.Test.Untrained == nil && t.Report.Test.Heuristic != nil:
+		t.name, t.texts = "heuristic", heuristic(t.Work, t.Work.Pairs())
+		var err error
+		if t.expl, err = vectorise(ctx, t.Embed, t.Work.Data, t.texts); err != nil {
+			return err
+		}
+	case t.Embed != nil:
 		t.name = "untrained"
 		if k := t.Report.SelectedRound; k > 0 {
 			t.name = fmt.Sprintf("round-%d", k)
@@ -155,6 +163,9 @@ func (t *Trained) Predict(ctx context.Context, user string) ([]Prediction, error
 		rec := w.Data.Records[r]
 		out[i] = Prediction{User: w.Data.Users[rec.User], Item: w.Data.Items[rec.Item].ID, Title: w.Data.Items[rec.Item].Title,
 			Rating: w.Data.Spec.Rating(float64(p.Y[i])), TrueRating: w.Data.Spec.Rating(float64(truth[i])), Attention: map[string]float64{}}
+		if p.SD != nil {
+			out[i].SD = float64(p.SD[i]) * (w.Data.Spec.Max - w.Data.Spec.Min)
+		}
 		for k, name := range recommender.Inputs {
 			out[i].Attention[name] = float64(p.Attention[i][k])
 		}

@@ -42,13 +42,13 @@ func (a *app) predictCmd() *cobra.Command {
 			}
 			return a.print(cmd.OutOrStdout(), rows, func(w io.Writer) {
 				out := csv.NewWriter(w)
-				_ = out.Write([]string{"user_id", "item_id", "title", "rating", "true_rating", "positive", "negative", "positive_hidden", "negative_hidden"})
+				_ = out.Write([]string{"user_id", "item_id", "title", "rating", "rating_sd", "true_rating", "positive", "negative", "positive_hidden", "negative_hidden"})
 				for _, r := range rows {
 					hidden := orchestrator.Hidden{}
 					if r.Hidden != nil {
 						hidden = *r.Hidden
 					}
-					_ = out.Write([]string{cell(r.User), cell(r.Item), cell(r.Title), fmt.Sprintf("%.3f", r.Rating), fmt.Sprintf("%.3g", r.TrueRating), cell(r.Positive), cell(r.Negative), hidden.Positive, hidden.Negative})
+					_ = out.Write([]string{cell(r.User), cell(r.Item), cell(r.Title), fmt.Sprintf("%.3f", r.Rating), fmt.Sprintf("%.3f", r.SD), fmt.Sprintf("%.3g", r.TrueRating), cell(r.Positive), cell(r.Negative), hidden.Positive, hidden.Negative})
 				}
 				out.Flush()
 			})
