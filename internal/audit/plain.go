@@ -50,7 +50,7 @@ func (s *Summary) sentences() []string {
 		}
 		say("%s.", line)
 	}
-	if a, b := s.For.Effect, s.Against.Effect; a.N > 0 && b.N > 0 && a.Mean*b.Mean > 0 {
+	if a, b := s.For.Effect, s.Against.Effect; a.P < .05 && b.P < .05 && a.Mean*b.Mean > 0 {
 		say("Reasons for and against work in the same direction: the network reacts to what is spoken of more than to what is said of it.")
 	}
 	if len(s.Aspects) > 0 {
@@ -84,6 +84,14 @@ func (v Versus) sentence() string {
 	}
 	return fmt.Sprintf("A record's own explanations move its prediction %s random ones (%s against %s, p %s) %s (RMSE %.4f against %.4f, p %s).", moves,
 		short(v.Own.Mean), short(v.Random.Mean), pvalue(v.Difference.P), helps, v.OwnRMSE, v.RandomRMSE, pvalue(v.Error.P))
+}
+
+// signed writes a mean with its sign, "" where there is nothing to take it of.
+func (m Mean) signed() string {
+	if m.N == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%+.4f", m.Mean)
 }
 
 // telling judges attention by its weaker side.
@@ -165,7 +173,7 @@ func (s *Summary) Text() string {
 	if len(s.Aspects) > 0 {
 		fmt.Fprintf(&b, "\n%-24s %7s %9s %9s %9s %9s\n", "aspect", "n", "|change|", "SE", "for", "against")
 		for _, a := range s.Aspects[:min(10, len(s.Aspects))] {
-			fmt.Fprintf(&b, "%-24.24s %7d %9.4f %9.4f %+9.4f %+9.4f\n", a.Name, a.Size.N, a.Size.Mean, a.Size.SE, a.For.Mean, a.Against.Mean)
+			fmt.Fprintf(&b, "%-24.24s %7d %9.4f %9.4f %9s %9s\n", a.Name, a.Size.N, a.Size.Mean, a.Size.SE, a.For.signed(), a.Against.signed())
 		}
 	}
 	if len(s.Curves) > 0 {

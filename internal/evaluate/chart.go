@@ -34,14 +34,7 @@ func Histogram(title, unit string, values []float64, marks ...float64) (template
 	sorted := slices.Sorted(slices.Values(values))
 	cut := func(q float64) float64 { return sorted[int(q*float64(len(sorted)-1))] }
 	lo, hi := cut(.0025), cut(.9975)
-	clipped := make(plotter.Values, len(values))
-	for i, v := range values {
-		clipped[i] = min(hi, max(lo, v))
-	}
-	h, err := plotter.NewHist(clipped, 40)
-	if err != nil {
-		return "", err
-	}
+	h := binned(values, lo, hi, 40)
 	h.FillColor, h.LineStyle.Color = color.RGBA{R: blue.R / 2, G: blue.G / 2, B: blue.B / 2, A: 0x80}, blue
 	p.Add(h)
 	top := p.Y.Max
@@ -54,6 +47,21 @@ func Histogram(title, unit string, values []float64, marks ...float64) (template
 		p.Add(m)
 	}
 	return svg(p)
+}
+
+// binned counts values in n bars of one width from lo to hi; what lies outside counts in the outermost. plotter.NewHist counts too, and panics where
+// rounding puts a value beside the last bar.
+func binned(values []float64, lo, hi float64, n int) *plotter.Histogram {
+	// Values that are all but the same still get bars with an edge on each side.
+	width := max((hi-lo)/float64(n), 1e-9*max(math.Abs(lo), math.Abs(hi), 1e-3))
+	h := &plotter.Histogram{Bins: make([]plotter.HistogramBin, n), Width: width, LineStyle: plotter.DefaultLineStyle}
+	for k := range h.Bins {
+		h.Bins[k].Min, h.Bins[k].Max = lo+float64(k)*width, lo+float64(k+1)*width
+	}
+	for _, v := range values {
+		h.Bins[int(min(float64(n-1), max(0, (v-lo)/width)))].Weight++
+	}
+	return h
 }
 
 // Bars draws named values with their standard errors, from the top down in the order given.

@@ -3,8 +3,11 @@ package evaluate
 import (
 	"html/template"
 	"math"
+	"slices"
 	"strings"
 	"testing"
+
+	"pgregory.net/rapid"
 )
 
 func TestChartsDrawEverySeriesAndEscapeTheirWords(t *testing.T) {
@@ -32,6 +35,28 @@ func TestChartsDrawEverySeriesAndEscapeTheirWords(t *testing.T) {
 	if _, err := Histogram("t", "u", nil); err == nil {
 		t.Error("a histogram of nothing")
 	}
+}
+
+// Whatever the values, each is counted once and nothing panics.
+func TestBinnedCountsEveryValue(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		values := rapid.SliceOfN(rapid.OneOf(rapid.Float64Range(-1, 1), rapid.SampledFrom([]float64{-.08500000000000008, .08499999999999999, .08500000000000002, 0})), 1, 50).Draw(rt, "values")
+		n := rapid.IntRange(1, 50).Draw(rt, "bars")
+		h := binned(values, slices.Min(values), slices.Max(values), n)
+		sum := 0.0
+		for k, b := range h.Bins {
+			sum += b.Weight
+			if !(b.Max > b.Min) || k > 0 && b.Min < h.Bins[k-1].Min {
+				rt.Fatalf("bar %+v", b)
+			}
+		}
+		if sum != float64(len(values)) {
+			rt.Fatalf("%g of %d values are counted", sum, len(values))
+		}
+		if _, err := Histogram("t", "u", values); err != nil {
+			rt.Fatal(err)
+		}
+	})
 }
 
 // A page with a point per record would be too large for a browser.

@@ -2,9 +2,11 @@ package evaluate
 
 import (
 	"bytes"
+	"fmt"
 	"html/template"
 	"image/color"
 	"math"
+	"slices"
 	"strconv"
 
 	"gonum.org/v1/plot"
@@ -98,10 +100,10 @@ func histogram(title string, pos, neg []float64) (template.HTML, error) {
 		xs   []float64
 		c    color.RGBA
 	}{{"positive explanation", pos, blue}, {"negative explanation", neg, orange}} {
-		h, err := plotter.NewHist(plotter.Values(side.xs), 24)
-		if err != nil {
-			return "", err
+		if len(side.xs) == 0 {
+			return "", fmt.Errorf("evaluate: no values for %q", title)
 		}
+		h := binned(side.xs, slices.Min(side.xs), slices.Max(side.xs), 24)
 		fill := side.c
 		fill.A = 0x80
 		fill.R, fill.G, fill.B = fill.R/2, fill.G/2, fill.B/2 // alpha-premultiplied
