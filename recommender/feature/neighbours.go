@@ -47,10 +47,10 @@ func (n *neighbours) init(users int) {
 }
 
 func (n *neighbours) collect(b *builder) {
-	w, size := b.w, int(b.to-b.from)
+	w, size := b.w, len(b.recs)
 	n.shared, n.others = n.shared[:0], n.others[:0]
 	for p := range size {
-		for _, v := range w.raters[w.ds.Records[b.from+int32(p)].Item] {
+		for _, v := range w.raters[w.ds.Records[b.recs[p]].Item] {
 			if v >= b.from && v < b.to {
 				continue
 			}
@@ -99,7 +99,7 @@ func (n *neighbours) compare(b *builder) {
 	for _, c := range n.list {
 		ov.e, ov.targetVisible = c.e, n.column[c.pos] >= 0
 		n.byPos[c.pos] = append(n.byPos[c.pos], ov)
-		k := half(b.from + c.pos)
+		k := b.w.half(b.recs[c.pos])
 		e := float32(c.e[k])
 		row := int(c.pos) * n.width
 		cross, count := n.cross[row:row+n.width], n.count[row:row+n.width]
