@@ -207,9 +207,8 @@ func ClusterMean(xs []float64, user []int32) Gain {
 	n := float64(len(xs))
 	var g Gain
 	for _, x := range xs {
-		g.Mean += x
+		g.Mean += x / n
 	}
-	g.Mean /= max(n, 1)
 	sums := map[int32]float64{}
 	var order []int32
 	for i, x := range xs {

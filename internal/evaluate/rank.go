@@ -82,7 +82,9 @@ func Ranked(ranks, base [][]int32, user []int32, ks []int) ([]RankScore, error) 
 	for _, k := range ks {
 		gain, hit := perList(ranks, k, gainAt), perList(ranks, k, hitAt)
 		g, h := ClusterMean(gain, user), ClusterMean(hit, user)
-		s := RankScore{K: k, NDCG: g.Mean, NDCGSE: g.SE, Recall: h.Mean, RecallSE: h.SE}
+		s := RankScore{K: k, NDCGSE: g.SE, RecallSE: h.SE}
+		s.NDCG, _ = MeanSE(gain) // without a rounding per list: a perfect ranking is 1
+		s.Recall, _ = MeanSE(hit)
 		if len(base) > 0 {
 			g, h := ClusterMean(less(gain, perList(base, k, gainAt)), user), ClusterMean(less(hit, perList(base, k, hitAt)), user)
 			s.Difference = &RankDifference{g.Mean, g.SE, g.P, h.Mean, h.SE, h.P}
