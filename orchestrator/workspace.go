@@ -34,6 +34,7 @@ type Workspace struct {
 	Train, Final Side
 
 	prompts prompts.Settings
+	seed    int64
 }
 
 // DataSettings say which records a run is about and what prompts show of them.
@@ -65,7 +66,7 @@ func PrepareData(ctx context.Context, ds *dataset.Dataset, report *dataset.Repor
 	if err != nil {
 		return nil, err
 	}
-	w := &Workspace{Data: ds, Report: report, Split: split, prompts: s.Prompts}
+	w := &Workspace{Data: ds, Report: report, Split: split, prompts: s.Prompts, seed: s.Seed}
 	if s.SamplePairs > 0 || s.MaxRecords > 0 {
 		w.Split = split.SampleUsers(ds, dataset.Sample{Pairs: s.SamplePairs, MaxRecords: s.MaxRecords, Seed: s.Seed})
 		if w.Split.Sample != nil && w.Split.Sample.Users == 0 {
@@ -86,19 +87,9 @@ func PrepareData(ctx context.Context, ds *dataset.Dataset, report *dataset.Repor
 			return nil, err
 		}
 	}
-	source := terms.Auto
-	if s.Prompts.Redact {
-		source = terms.Metadata // reviews stay here
-	}
 	var g errgroup.Group
 	for _, side := range sides {
-		g.Go(func() (err error) {
-			if side.Terms, err = terms.Build(side.View, terms.Options{Source: source, FoldSeed: s.Seed, Max: s.Prompts.Terms}); err != nil {
-				return err
-			}
-			side.Renderer, err = prompts.New(s.Prompts, side.View, side.Terms)
-			return err
-		})
+		g.Go(func() error { return w.describe(side) })
 	}
 	if err := g.Wait(); err != nil {
 		return nil, err
@@ -112,6 +103,19 @@ func PrepareData(ctx context.Context, ds *dataset.Dataset, report *dataset.Repor
 		}
 	}
 	return w, nil
+}
+
+// describe makes what prompts and fixed sentences say of a side's records from what its view shows.
+func (w *Workspace) describe(side *Side) (err error) {
+	source := terms.Auto
+	if w.prompts.Redact {
+		source = terms.Metadata // reviews stay here
+	}
+	if side.Terms, err = terms.Build(side.View, terms.Options{Source: source, FoldSeed: w.seed, Max: w.prompts.Terms}); err != nil {
+		return err
+	}
+	side.Renderer, err = prompts.New(w.prompts, side.View, side.Terms)
+	return err
 }
 
 // SideOf returns the side that explanations of rec are written from: those of test records and of candidates from Final.

@@ -221,8 +221,11 @@ func ascending(xs []float32) []int {
 func equalParts(order []int, value func(int) float32) [][]int {
 	n := max(1, min(reliabilityBins, len(order)/leastInBin))
 	var out [][]int
-	for from := 0; from < len(order); {
-		to := max(from+1, (from*n/len(order)+1)*len(order)/n) // the next cut, which ties may have carried beyond some
+	for from, cut := 0, 1; from < len(order); {
+		for cut*len(order)/n <= from { // ties may have carried beyond a cut
+			cut++
+		}
+		to := cut * len(order) / n
 		for to < len(order) && value(order[to]) == value(order[to-1]) {
 			to++
 		}

@@ -103,6 +103,16 @@ func TestEqualParts(t *testing.T) {
 			last = xs[part[len(part)-1]]
 			seen += len(part)
 		}
+		apart := make([]float32, rapid.IntRange(1, 500).Draw(rt, "distinct"))
+		for i := range apart {
+			apart[i] = float32(i)
+		}
+		even := equalParts(ascending(apart), func(i int) float32 { return apart[i] })
+		for _, part := range even {
+			if d := len(part) - len(apart)/len(even); d < 0 || d > 1 || len(even) > 1 && len(part) < leastInBin {
+				rt.Fatalf("a part of %d, of %d values in %d parts", len(part), len(apart), len(even))
+			}
+		}
 		if seen != len(xs) || len(parts) > reliabilityBins {
 			rt.Fatalf("%d of %d records in %d parts", seen, len(xs), len(parts))
 		}

@@ -141,6 +141,7 @@ type RankDraw struct {
 
 // RankSystem is one system's scores.
 type RankSystem struct {
-	Name string      `json:"name"` // of a compared system, or popularity: by the number of training records
-	At   []RankScore `json:"at"`
+	Name  string      `json:"name"`  // of a compared system, or popularity: by the number of training records
+	Lists int         `json:"lists"` // that it ranked: a system with explanations may rank some of them only
+	At    []RankScore `json:"at"`
 }

@@ -29,6 +29,7 @@ type builder struct {
 	t        *Table
 	from, to int32        // the user's rated records
 	recs     []int32      // records by position: in order, candidates last
+	first    int          // position of the first record whose row is wanted
 	seen     []int32      // positions of visible records
 	d        [2][]float64 // per position: mean deviation of the item among the other users
 	res      [2][]float64 // per visible position: y − mu − d
@@ -59,7 +60,7 @@ func resize[T any](s []T, n int) []T {
 // user writes the rows of all rated records of user u.
 func (b *builder) user(u int32) {
 	b.from, b.to = b.w.ds.OfUser(u)
-	b.recs = b.recs[:0]
+	b.recs, b.first = b.recs[:0], 0
 	for r := b.from; r < b.to; r++ {
 		b.recs = append(b.recs, r)
 	}

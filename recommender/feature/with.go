@@ -61,8 +61,9 @@ const candidatesAtOnce = 1024
 func (b *builder) candidates(u int32, recs []int32) {
 	b.from, b.to = b.w.ds.OfUser(u)
 	b.recs = append(append(b.recs[:0], b.w.view.OfUser(u)...), recs...)
+	b.first = len(b.recs) - len(recs)
 	b.read()
-	for p := len(b.recs) - len(recs); p < len(b.recs); p++ {
+	for p := b.first; p < len(b.recs); p++ {
 		b.row(p)
 	}
 }
