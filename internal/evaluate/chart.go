@@ -64,8 +64,17 @@ func binned(values []float64, lo, hi float64, n int) *plotter.Histogram {
 	return h
 }
 
-// Bars draws named values with their standard errors, from the top down in the order given.
+// Bars draws named values with their standard errors, from the top down in the order given, and a line at 0.
 func Bars(title, unit string, names []string, series ...Series) (template.HTML, error) {
+	return rows(title, unit, names, true, series)
+}
+
+// Rows is Bars for values far from 0, which it does not show.
+func Rows(title, unit string, names []string, series ...Series) (template.HTML, error) {
+	return rows(title, unit, names, false, series)
+}
+
+func rows(title, unit string, names []string, origin bool, series []Series) (template.HTML, error) {
 	p := plot.New()
 	p.Title.Text, p.X.Label.Text = title, unit
 	p.Add(plotter.NewGrid())
@@ -95,12 +104,14 @@ func Bars(title, unit string, names []string, series ...Series) (template.HTML, 
 		p.Add(dots, whiskers)
 		p.Legend.Add(s.Name, dots)
 	}
-	zero, err := plotter.NewLine(plotter.XYs{{X: 0, Y: -.5}, {X: 0, Y: float64(n) - .5}})
-	if err != nil {
-		return "", err
+	if origin {
+		zero, err := plotter.NewLine(plotter.XYs{{X: 0, Y: -.5}, {X: 0, Y: float64(n) - .5}})
+		if err != nil {
+			return "", err
+		}
+		zero.Color = grey
+		p.Add(zero)
 	}
-	zero.Color = grey
-	p.Add(zero)
 	labels := slices.Clone(names)
 	slices.Reverse(labels)
 	p.NominalY(labels...)
@@ -173,5 +184,47 @@ func Curves(title, x, y string, series ...Series) (template.HTML, error) {
 	}
 	p.Legend.Top, p.Legend.Left = true, true
 	p.Y.Max *= 1.35
+	return svg(p)
+}
+
+// Against draws Y with standard errors beside X, of which it should be the same: a grey line shows where it would be.
+func Against(title, x, y string, series ...Series) (template.HTML, error) {
+	p := plot.New()
+	p.Title.Text, p.X.Label.Text, p.Y.Label.Text = title, x, y
+	p.Add(plotter.NewGrid())
+	lo, hi := math.Inf(1), math.Inf(-1)
+	for k, s := range series {
+		pts := errPoints{XYs: make(plotter.XYs, len(s.Y)), YErrors: make(plotter.YErrors, len(s.Y))}
+		for i, v := range s.Y {
+			pts.XYs[i] = plotter.XY{X: s.X[i], Y: v}
+			pts.YErrors[i].Low, pts.YErrors[i].High = s.SE[i], s.SE[i]
+			lo, hi = min(lo, s.X[i]), max(hi, s.X[i])
+		}
+		if len(pts.XYs) == 0 {
+			continue
+		}
+		l, dots, err := plotter.NewLinePoints(pts.XYs)
+		if err != nil {
+			return "", err
+		}
+		whiskers, err := plotter.NewYErrorBars(pts)
+		if err != nil {
+			return "", err
+		}
+		c := palette[k%len(palette)]
+		l.Color, dots.Color, whiskers.Color, dots.Shape, dots.Radius = c, c, c, draw.CircleGlyph{}, vg.Points(2.5)
+		p.Add(l, dots, whiskers)
+		p.Legend.Add(s.Name, l, dots)
+	}
+	if lo < hi {
+		same, err := plotter.NewLine(plotter.XYs{{X: lo, Y: lo}, {X: hi, Y: hi}})
+		if err != nil {
+			return "", err
+		}
+		same.Color, same.Dashes = grey, []vg.Length{vg.Points(3), vg.Points(2)}
+		p.Add(same)
+	}
+	p.Legend.Top, p.Legend.Left = true, true
+	p.Y.Max += .25 * (p.Y.Max - p.Y.Min)
 	return svg(p)
 }

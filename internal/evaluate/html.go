@@ -2,18 +2,19 @@ package evaluate
 
 import (
 	"bytes"
-	_ "embed"
+	"embed"
 	"fmt"
 	"html/template"
 	"math"
 	"strings"
 )
 
-//go:embed report.html.tmpl
-var pageSource string
+//go:embed report.html.tmpl evaluation.html.tmpl
+var pageSources embed.FS
 
-var page = template.Must(template.New("report").Funcs(template.FuncMap{
+var page = template.Must(template.New("report.html.tmpl").Funcs(template.FuncMap{
 	"f4": func(x float64) string { return fmt.Sprintf("%.4f", x) },
+	"d4": func(x float64) string { return fmt.Sprintf("%+.4f", x) },
 	"f2": func(x float64) string { return fmt.Sprintf("%.2f", x) },
 	"pc": func(x float64) string { return fmt.Sprintf("%.1f %%", 100*x) },
 	"p": func(x float64) string {
@@ -22,7 +23,7 @@ var page = template.Must(template.New("report").Funcs(template.FuncMap{
 		}
 		return fmt.Sprintf("%.3f", x)
 	},
-}).Parse(pageSource))
+}).ParseFS(pageSources, "*.tmpl"))
 
 // Line is a row of the table of compared systems.
 type Line struct {
@@ -69,6 +70,7 @@ func (r *Report) Text() string {
 		}
 		fmt.Fprintf(&b, "%-16s %8.4f %8s %8.4f %8.4f\n", l.Name, l.System.RMSE, se, l.System.MAE, l.System.AUC)
 	}
+	r.writeDetails(&b)
 	return b.String()
 }
 
@@ -77,13 +79,17 @@ func (r *Report) HTML() ([]byte, error) {
 	data := struct {
 		*Report
 		Lines                                            []Line
+		Details                                          *details
 		Bars, RewardCurve, KLCurve, LossCurve, High, Low template.HTML
 	}{Report: r, Lines: r.Table()}
+	var err error
+	if data.Details, err = r.details(); err != nil {
+		return nil, fmt.Errorf("evaluate: draw: %w", err)
+	}
 	names, mean, se := []string{}, []float64{}, []float64{}
 	for _, l := range data.Lines {
 		names, mean, se = append(names, l.Name), append(mean, l.System.RMSE), append(se, l.System.RMSESE)
 	}
-	var err error
 	draw := func(to *template.HTML, f func() (template.HTML, error)) {
 		if err == nil {
 			*to, err = f()
