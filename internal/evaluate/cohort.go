@@ -17,6 +17,7 @@ type Predicted struct {
 type Group struct {
 	By   string // the quantity that sorts them, as user_records
 	Name string // its values, as 5-19
+	Band int    // from 1, where bands are cut to hold as many records each
 	At   []int  // positions in the list of test records
 }
 
@@ -55,7 +56,7 @@ func GroupByQuantiles(by string, counts []int, n int) []Group {
 		for j, i := range out[k].At {
 			values[j] = counts[i]
 		}
-		out[k].Name = band(slices.Min(values), slices.Max(values))
+		out[k].Name, out[k].Band = band(slices.Min(values), slices.Max(values)), k+1
 	}
 	return out
 }
@@ -69,8 +70,9 @@ func band(from, to int) string {
 
 // Cohort is how the systems do on a part of the test records.
 type Cohort struct {
-	By      string         `json:"by"`   // user_records, item_records: training records of the user or item; item_popularity, history: the same in bands of as many test records each
-	Name    string         `json:"name"` // band of the quantity
+	By      string         `json:"by"`             // user_records, item_records: training records of the user or item; item_popularity, history: the same in bands of as many test records each
+	Name    string         `json:"name"`           // band of the quantity
+	Band    int            `json:"band,omitempty"` // from 1, in ascending order, for item_popularity and history, whose bands hang on the run
 	N       int            `json:"n"`
 	Users   int            `json:"users"`
 	Systems []CohortSystem `json:"systems"`
@@ -96,7 +98,7 @@ func Cohorts(groups []Group, systems []Predicted, base string, truth []float32, 
 	var out []Cohort
 	for _, g := range groups {
 		y, users := pick(truth, g.At), pick(user, g.At)
-		c := Cohort{By: g.By, Name: g.Name, N: len(g.At), Users: distinct(users)}
+		c := Cohort{By: g.By, Name: g.Name, Band: g.Band, N: len(g.At), Users: distinct(users)}
 		var against [][]float32
 		for _, s := range systems {
 			if s.Name == base {

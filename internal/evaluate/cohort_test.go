@@ -11,7 +11,7 @@ import (
 
 func TestGroupsByEdges(t *testing.T) {
 	got := GroupByEdges("user_records", []int{0, 4, 5, 19, 20, 500, 1}, []int{0, 1, 5, 20})
-	want := []Group{{"user_records", "0", []int{0}}, {"user_records", "1-4", []int{1, 6}}, {"user_records", "5-19", []int{2, 3}}, {"user_records", "20+", []int{4, 5}}}
+	want := []Group{{"user_records", "0", 0, []int{0}}, {"user_records", "1-4", 0, []int{1, 6}}, {"user_records", "5-19", 0, []int{2, 3}}, {"user_records", "20+", 0, []int{4, 5}}}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("%v", got)
 	}
@@ -61,7 +61,7 @@ func TestCohortsByHand(t *testing.T) {
 		{"no_explanations", [][]float32{{.9, .1, .5, .7}, {.8, .2, .5, .7}}},
 		{"heuristic", [][]float32{{1, 0, .5, .75}, {1, 0, .5, .75}}},
 	}
-	got, err := Cohorts([]Group{{"user_records", "1-4", []int{0, 1}}, {"user_records", "5-19", []int{2, 3}}}, systems, "no_explanations", truth, user)
+	got, err := Cohorts([]Group{{"user_records", "1-4", 0, []int{0, 1}}, {"user_records", "5-19", 0, []int{2, 3}}}, systems, "no_explanations", truth, user)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,7 +83,7 @@ func TestCohortsByHand(t *testing.T) {
 	// second group, users 2 and 3: squared errors 0 and .0025 in both seeds
 	se := math.Sqrt(2*2*math.Pow((2*.0025-2*.00125)/(2*math.Sqrt(.00125)), 2)) / 4
 	near(t, "SE of two users", got[1].Systems[1].RMSESE, se, 1e-6)
-	if _, err := Cohorts([]Group{{"x", "y", []int{0}}}, []Predicted{{"bad", [][]float32{{float32(math.NaN()), 0, 0, 0}}}}, "", truth, user); err == nil {
+	if _, err := Cohorts([]Group{{"x", "y", 0, []int{0}}}, []Predicted{{"bad", [][]float32{{float32(math.NaN()), 0, 0, 0}}}}, "", truth, user); err == nil {
 		t.Error("a NaN prediction was measured")
 	}
 }

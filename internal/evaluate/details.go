@@ -202,7 +202,7 @@ func (r *Report) writeRanking(w io.Writer) {
 		}
 		fmt.Fprintf(w, "\n%-20s %6s", "expected at random", "")
 		for _, s := range d.Random {
-			fmt.Fprintf(w, " %7.4f%9s %7.4f%9s", s.NDCG, "", s.Recall, "")
+			fmt.Fprintf(w, " %7.4f %17.4f        ", s.NDCG, s.Recall)
 		}
 		fmt.Fprintln(w)
 		for _, s := range d.Systems {

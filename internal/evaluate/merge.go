@@ -12,6 +12,11 @@ type Summary struct {
 	Systems []SummaryLine      `json:"systems"`
 	Gains   map[string]MeanSEs `json:"gains"` // differences of test RMSE within a run, below 0 when the first is better
 	Reward  []MeanSEs          `json:"reward"`
+
+	GainTests   map[string]*SeedTest `json:"gain_tests,omitempty"` // t-tests over the runs of these differences
+	Ranking     []SummaryRanking     `json:"ranking,omitempty"`
+	Cohorts     []SummaryCohort      `json:"cohorts,omitempty"`
+	Calibration []SummaryCalibration `json:"calibration,omitempty"`
 }
 
 // SummaryLine is one system over the runs.
@@ -30,17 +35,23 @@ type MeanSEs struct {
 
 // Merge summarises runs. Every run draws its own users, so a difference is taken within a run first.
 func Merge(reports []*Report) (*Summary, error) {
-	s := &Summary{Data: reports[0].Data, Runs: len(reports), Gains: map[string]MeanSEs{}}
+	s := &Summary{Data: reports[0].Data, Runs: len(reports), Gains: map[string]MeanSEs{}, GainTests: map[string]*SeedTest{}}
 	values := map[string][]System{}
 	var order []string
+	lead := ""
 	for _, r := range reports {
 		if r.Data != s.Data {
 			return nil, fmt.Errorf("evaluate: runs of different data: %s and %s", s.Data, r.Data)
 		}
 		lines := r.Table()
-		if best := r.selected(); best != nil {
-			lines = append(lines, Line{Name: "selected round", System: *best})
+		name, best := r.lead()
+		if best != nil && name == "selected round" {
+			lines = append(lines, Line{Name: name, System: *best})
 		}
+		if lead != "" && lead != name {
+			return nil, fmt.Errorf("evaluate: runs of different kinds: what they show is %s and %s", lead, name)
+		}
+		lead = name
 		for _, l := range lines {
 			if values[l.Name] == nil {
 				order = append(order, l.Name)
@@ -48,29 +59,28 @@ func Merge(reports []*Report) (*Summary, error) {
 			values[l.Name] = append(values[l.Name], l.System)
 		}
 	}
-	over := func(ss []System, f func(System) float64) MeanSEs {
-		xs := make([]float64, len(ss))
-		for i, x := range ss {
-			xs[i] = f(x)
-		}
-		m, se := MeanSE(xs)
-		return MeanSEs{m, se}
-	}
+	best := values[lead]
 	for _, name := range order {
 		ss := values[name]
 		if len(ss) != len(reports) {
 			continue // not in every run
 		}
-		s.Systems = append(s.Systems, SummaryLine{name, over(ss, func(x System) float64 { return x.RMSE }), over(ss, func(x System) float64 { return x.MAE }), over(ss, func(x System) float64 { return x.AUC })})
-		best := values["selected round"]
-		if name == "selected round" || len(best) != len(ss) {
+		rmse := func(x System) float64 { return x.RMSE }
+		s.Systems = append(s.Systems, SummaryLine{name, meanOver(ss, rmse), meanOver(ss, func(x System) float64 { return x.MAE }), meanOver(ss, func(x System) float64 { return x.AUC })})
+		if name == lead || len(best) != len(ss) {
 			continue
 		}
-		diff := make([]System, len(ss))
-		for i := range ss {
-			diff[i].RMSE = best[i].RMSE - ss[i].RMSE
+		a, b := each(best, rmse), each(ss, rmse)
+		m, se := MeanSE(less(a, b))
+		key := lead + " against " + name
+		s.Gains[key] = MeanSEs{m, se}
+		test, err := CompareSeeds(a, b)
+		if err != nil {
+			return nil, err
 		}
-		s.Gains["selected round against "+name] = over(diff, func(x System) float64 { return x.RMSE })
+		if test != nil {
+			s.GainTests[key] = test
+		}
 	}
 	for k := range reports[0].Reward {
 		var xs []float64
@@ -82,7 +92,20 @@ func Merge(reports []*Report) (*Summary, error) {
 		m, se := MeanSE(xs)
 		s.Reward = append(s.Reward, MeanSEs{m, se})
 	}
+	s.mergeEvaluations(reports)
 	return s, nil
+}
+
+// lead is the system that a run is about: the selected round, without a policy the fixed sentences, without these the network alone.
+func (r *Report) lead() (name string, s *System) {
+	switch best := r.selected(); {
+	case best != nil:
+		return "selected round", best
+	case r.Test.Heuristic != nil:
+		return "heuristic", r.Test.Heuristic
+	default:
+		return "no_explanations", r.Test.NoExplanations
+	}
 }
 
 // selected returns the system of the round that validation chose, nil for a run without explanations.
@@ -99,13 +122,24 @@ func (r *Report) selected() *System {
 // Text returns the summary for a terminal.
 func (s *Summary) Text() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s, %d runs: mean and standard error over runs\n\n%-16s %16s %16s %16s %26s\n", s.Data, s.Runs, "", "RMSE", "MAE", "AUC", "selected round less this")
+	lead := ""
+	for key := range s.Gains {
+		lead, _, _ = strings.Cut(key, " against ")
+	}
+	head := ""
+	if lead != "" {
+		head = lead + " less this"
+	}
+	fmt.Fprintf(&b, "%s, %d runs: mean and standard error over runs\n\n%-16s %16s %16s %16s %26s %8s\n", s.Data, s.Runs, "", "RMSE", "MAE", "AUC", head, "p")
 	for _, l := range s.Systems {
-		gain := ""
-		if g, ok := s.Gains["selected round against "+l.Name]; ok {
+		gain, p := "", ""
+		if g, ok := s.Gains[lead+" against "+l.Name]; ok {
 			gain = fmt.Sprintf("%+.4f (%.4f)", g.Mean, g.SE)
+			if t := s.GainTests[lead+" against "+l.Name]; t != nil {
+				p = fmt.Sprintf("%.4f", t.P)
+			}
 		}
-		fmt.Fprintf(&b, "%-16s %16s %16s %16s %26s\n", l.Name, pair(l.RMSE), pair(l.MAE), pair(l.AUC), gain)
+		fmt.Fprintf(&b, "%-16s %16s %16s %16s %26s %8s\n", l.Name, pair(l.RMSE), pair(l.MAE), pair(l.AUC), gain, p)
 	}
 	if len(s.Reward) > 1 {
 		fmt.Fprintf(&b, "\nvalidation reward, gain over untrained:")
@@ -114,7 +148,21 @@ func (s *Summary) Text() string {
 		}
 		b.WriteByte('\n')
 	}
+	s.writeEvaluations(&b)
 	return b.String()
 }
 
 func pair(x MeanSEs) string { return fmt.Sprintf("%.4f (%.4f)", x.Mean, x.SE) }
+
+func each[T any](xs []T, f func(T) float64) []float64 {
+	out := make([]float64, len(xs))
+	for i, x := range xs {
+		out[i] = f(x)
+	}
+	return out
+}
+
+func meanOver[T any](xs []T, f func(T) float64) MeanSEs {
+	m, se := MeanSE(each(xs, f))
+	return MeanSEs{m, se}
+}
