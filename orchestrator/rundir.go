@@ -18,6 +18,7 @@ import (
 //
 //	config.yaml        what the run was told, resolved
 //	split.json         which records are training, validation and test
+//	candidates.jsonl   lists of items that networks rank
 //	metrics.jsonl      one line per finished step or phase
 //	run.log            what was told to the person, with times
 //	explanations.db    every explanation, once

@@ -70,7 +70,10 @@ func cell(s string) string {
 func (a *app) evaluateCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: "evaluate [RUN...]", Short: "Show the results of finished runs; several runs (seeds) with mean and standard error",
-		Example: "  recpie evaluate runs/quickstart\n  recpie evaluate runs/quickstart-seed-*",
+		Long: `Evaluate shows the report of a finished run: the compared systems, paired tests clustered by user and over seeds with bootstrap intervals,
+errors by cohort of users and items, calibration, and rankings of liked test records among items without a record of the user. Of several
+runs of the same kind it shows means, standard errors and t-tests over the runs. docs/evaluation.md says how everything is computed.`,
+		Example: "  recpie evaluate runs/quickstart\n  recpie evaluate runs/quickstart-seed-*\n  recpie evaluate runs/quickstart -o json",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := a.load()
 			if err != nil {

@@ -115,11 +115,12 @@ func rows(title, unit string, names []string, origin bool, series []Series) (tem
 	labels := slices.Clone(names)
 	slices.Reverse(labels)
 	p.NominalY(labels...)
-	p.Y.Min, p.Y.Max = -.6, float64(n)+1 // the legend stands above the first
+	above := max(1, .9*float64(len(series))-.5)
+	p.Y.Min, p.Y.Max = -.6, float64(n)+above // the legend stands above the first
 	room := .04 * (p.X.Max - p.X.Min)
 	p.X.Min, p.X.Max = p.X.Min-room, p.X.Max+room
 	p.Legend.Top, p.Legend.Left = true, true
-	return svgOf(p, vg.Points(420), vg.Points(90+14*float64(n)))
+	return svgOf(p, vg.Points(420), vg.Points(76+14*(float64(n)+above)))
 }
 
 type xErrPoints struct {
@@ -224,6 +225,8 @@ func Against(title, x, y string, series ...Series) (template.HTML, error) {
 		same.Color, same.Dashes = grey, []vg.Length{vg.Points(3), vg.Points(2)}
 		p.Add(same)
 	}
+	room := .02 * (p.X.Max - p.X.Min)
+	p.X.Min, p.X.Max = p.X.Min-room, p.X.Max+room
 	p.Legend.Top, p.Legend.Left = true, true
 	p.Y.Max += .25 * (p.Y.Max - p.Y.Min)
 	return svg(p)

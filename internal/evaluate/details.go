@@ -42,6 +42,12 @@ func (d *details) Of(c Cohort) []CohortSystem {
 	return out
 }
 
+// quantities says in words what cohorts are sorted by.
+var quantities = map[string]string{
+	"user_records": "Training records of the user", "item_records": "Training records of the item",
+	"item_popularity": "The same, bands of as many test records", "history": "Records in the user's history, such bands",
+}
+
 // by lists the quantities that cohorts are sorted by, in their order, with their cohorts.
 func by(cohorts []Cohort) (names []string, of map[string][]Cohort) {
 	of = map[string][]Cohort{}
@@ -73,7 +79,7 @@ func (r *Report) details() (*details, error) {
 				series[k].Name, series[k].Y, series[k].SE = s.Name, append(series[k].Y, s.RMSE), append(series[k].SE, s.RMSESE)
 			}
 		}
-		svg, err := Rows(name, "test RMSE", bands, series...)
+		svg, err := Rows(quantities[name], "test RMSE", bands, series...)
 		add(&d.CohortCharts, svg, err)
 	}
 	var means, spreads []Series
