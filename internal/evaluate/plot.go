@@ -45,7 +45,7 @@ func line(title, unit string, ys []float64, marks []float64) (template.HTML, err
 		m.Color = grey
 		p.Add(m)
 	}
-	return svg(p)
+	return SVG(p)
 }
 
 // whole puts ticks at whole numbers only, a dozen at most.
@@ -81,7 +81,7 @@ func bars(names []string, mean, se []float64) (template.HTML, error) {
 	p.X.Max += 0.5 // the last name needs room
 	p.X.Tick.Label.Rotation = 0.35
 	p.X.Tick.Label.XAlign = draw.XRight
-	return svg(p)
+	return SVG(p)
 }
 
 type errPoints struct {
@@ -112,10 +112,11 @@ func histogram(title string, pos, neg []float64) (template.HTML, error) {
 	}
 	p.Legend.Top, p.Legend.Left = true, true // text to the right of the patches: fonts differ in width
 	p.Y.Max *= 1.3                           // below it
-	return svg(p)
+	return SVG(p)
 }
 
-func svg(p *plot.Plot) (template.HTML, error) {
+// SVG renders a plot of numbers and our own titles for the inside of a page: no text of users or models may be in it.
+func SVG(p *plot.Plot) (template.HTML, error) {
 	c := vgsvg.New(vg.Points(420), vg.Points(250))
 	p.Draw(draw.New(c))
 	var b bytes.Buffer
@@ -126,5 +127,5 @@ func svg(p *plot.Plot) (template.HTML, error) {
 	if i := bytes.Index(s, []byte("<svg")); i > 0 {
 		s = s[i:] // without the XML prologue it stands inside a page
 	}
-	return template.HTML(s), nil // drawn from numbers and our own titles: no text of users or models is in it
+	return template.HTML(s), nil
 }
