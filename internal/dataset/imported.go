@@ -163,15 +163,19 @@ func (ld *importedLoader) readRecords(ctx context.Context) error {
 		ds.outcomes = append(ds.outcomes, make([]string, n))
 	}
 	ld.users = make([][]string, len(shards))
-	g, ctx := errgroup.WithContext(ctx)
+	var g errgroup.Group
 	g.SetLimit(runtime.GOMAXPROCS(0))
-	at := 0
+	at, errs := 0, make([]error, len(shards))
 	for i, s := range shards {
 		from := at
 		at += int(s.Rows)
-		g.Go(func() error { return ld.readShard(ctx, i, s, from) })
+		g.Go(func() error {
+			errs[i] = ld.readShard(ctx, i, s, from)
+			return nil
+		})
 	}
-	if err := g.Wait(); err != nil {
+	_ = g.Wait() // every shard is read, so that the error is always that of the first damaged one
+	if err := cmp.Or(errs...); err != nil {
 		return err
 	}
 	return ld.number(shards)

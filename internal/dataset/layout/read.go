@@ -2,6 +2,7 @@ package layout
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -155,6 +156,9 @@ func guarded(path string, rows int64, read func(*parquet.File) error) (err error
 	if err != nil {
 		return damaged("%w", err)
 	}
+	if err := checkFooter(file, info.Size()); err != nil {
+		return damaged("%s: %w", path, err)
+	}
 	f, err := parquet.OpenFile(file, info.Size(), parquet.SkipPageIndex(true), parquet.SkipBloomFilters(true))
 	if err != nil {
 		return damaged("%s: %w", path, err)
@@ -170,6 +174,21 @@ func guarded(path string, rows int64, read func(*parquet.File) error) (err error
 		return damaged("%s: %d rows, the manifest says %d", path, have, rows)
 	}
 	return read(f)
+}
+
+// checkFooter compares the stated length of the footer with the file's: the library makes room for it before it looks.
+func checkFooter(file io.ReaderAt, size int64) error {
+	var tail [8]byte
+	if size < int64(len(tail))+4 {
+		return fmt.Errorf("%d bytes are no Parquet file", size)
+	}
+	if _, err := file.ReadAt(tail[:], size-int64(len(tail))); err != nil {
+		return err
+	}
+	if string(tail[4:]) != "PAR1" || int64(binary.LittleEndian.Uint32(tail[:])) > size-int64(len(tail))-4 {
+		return errors.New("the end of the Parquet file is damaged or missing")
+	}
+	return nil
 }
 
 // ReadInteractions hands the rows of a file of interactions to yield, with the outcomes asked for. rows is how many the manifest says there are.
