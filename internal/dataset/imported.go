@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"io"
+	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -13,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"recpie/internal/dataset/layout"
+	"recpie/internal/durable"
 	"recpie/internal/fault"
 )
 
@@ -57,6 +60,11 @@ func loadImported(ctx context.Context, src *source, spec Spec, opts Options, rep
 			return nil, err
 		}
 	}
+	if opts.Quarantine != "" {
+		if err := src.copyQuarantine(opts.Quarantine); err != nil {
+			return nil, err
+		}
+	}
 	report.Imported = &Imported{Program: m.Program, Source: m.Source, Options: m.Options, Counts: m.Counts, Verified: opts.Verify}
 	if spec.ItemInputs == nil {
 		spec.ItemInputs = slices.Clone(m.ItemInputs)
@@ -90,6 +98,22 @@ func loadImported(ctx context.Context, src *source, spec Spec, opts Options, rep
 		}
 	}
 	return ld.ds, ld.ds.checkRange(spec)
+}
+
+// copyQuarantine writes the broken rows of the import, an empty file when there were none.
+func (src *source) copyQuarantine(to string) error {
+	return durable.Write(to, 0o644, func(w io.Writer) error {
+		if _, any := src.manifest.File(layout.QuarantineName); !any {
+			return nil
+		}
+		f, err := os.Open(filepath.Join(src.path, layout.QuarantineName))
+		if err != nil {
+			return fault.New(fault.Fatal, "dataset: quarantine", err)
+		}
+		defer f.Close()
+		_, err = io.Copy(w, f)
+		return fault.New(fault.Fatal, "dataset: quarantine", err)
+	})
 }
 
 // checkColumns compares what dataset.yaml asks for with what was imported.

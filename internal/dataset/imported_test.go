@@ -22,10 +22,10 @@ import (
 // importedRows are the records of the folder that writeImported makes.
 func importedRows() []layout.Interaction {
 	return []layout.Interaction{
-		{User: "u1", Item: "c", Rating: 2, Row: 3, Outcomes: []string{"plot|cast", "meh"}},
-		{User: "u1", Item: "a", Rating: 5, Time: 10, HasTime: true, Row: 2, Outcomes: []string{"", "great"}},
-		{User: "u1", Item: "b", Rating: 4, Time: 20, HasTime: true, Row: 1, Outcomes: []string{"", "fine"}},
-		{User: "u2", Item: "b", Rating: 3, Time: 7, HasTime: true, Row: 0, Outcomes: []string{"", ""}},
+		{User: []byte("u1"), Item: []byte("c"), Rating: 2, Row: 3, Outcomes: [][]byte{[]byte("plot|cast"), []byte("meh")}},
+		{User: []byte("u1"), Item: []byte("a"), Rating: 5, Time: 10, HasTime: true, Row: 2, Outcomes: [][]byte{[]byte(""), []byte("great")}},
+		{User: []byte("u1"), Item: []byte("b"), Rating: 4, Time: 20, HasTime: true, Row: 1, Outcomes: [][]byte{[]byte(""), []byte("fine")}},
+		{User: []byte("u2"), Item: []byte("b"), Rating: 3, Time: 7, HasTime: true, Row: 0, Outcomes: [][]byte{[]byte(""), []byte("")}},
 	}
 }
 
@@ -201,15 +201,15 @@ func TestDamagedImports(t *testing.T) {
 		{name: "a byte is turned", after: turn(shard, 40), verify: true, want: "dataset: DIR/interactions-00000.parquet: SHA-256 GOT…, the manifest says SUM…"},
 		{name: "outcome without a column", change: func(m *layout.Manifest) { m.Outcomes[0] = "aspect" }, want: `dataset: DIR/interactions-00000.parquet: there is no column "aspect" of the right type`},
 		{name: "input without a column", change: func(m *layout.Manifest) { m.ItemExtra[0] = "studio" }, want: `dataset: DIR/items.parquet: there is no column "studio" of the right type`},
-		{name: "unknown item", rows: func(r []layout.Interaction) { r[1].Item = "z" }, want: `dataset: DIR/interactions-00000.parquet: item "z" is not in items.parquet`},
-		{name: "users out of order", rows: func(r []layout.Interaction) { r[0].User = "u9" }, want: `dataset: DIR/interactions-00000.parquet: user "u1" is not in the order of ids`},
-		{name: "shards out of order", rows: func(r []layout.Interaction) { r[3].User = "u0" }, want: `dataset: DIR/interactions-00001.parquet: user "u0" is not in the order of ids`},
+		{name: "unknown item", rows: func(r []layout.Interaction) { r[1].Item = []byte("z") }, want: `dataset: DIR/interactions-00000.parquet: item "z" is not in items.parquet`},
+		{name: "users out of order", rows: func(r []layout.Interaction) { r[0].User = []byte("u9") }, want: `dataset: DIR/interactions-00000.parquet: user "u1" is not in the order of ids`},
+		{name: "shards out of order", rows: func(r []layout.Interaction) { r[3].User = []byte("u0") }, want: `dataset: DIR/interactions-00001.parquet: user "u0" is not in the order of ids`},
 		{name: "times out of order", rows: func(r []layout.Interaction) { r[2].Time = 9 }, want: `dataset: DIR/interactions-00000.parquet: the records of user "u1" are not in the order of time`},
-		{name: "a pair twice", rows: func(r []layout.Interaction) { r[2].Item = "a" }, want: `dataset: DIR/interactions-00000.parquet: user "u1" rates item "a" twice`},
+		{name: "a pair twice", rows: func(r []layout.Interaction) { r[2].Item = []byte("a") }, want: `dataset: DIR/interactions-00000.parquet: user "u1" rates item "a" twice`},
 		{name: "not a number", rows: func(r []layout.Interaction) { r[2].Rating = math.NaN() }, want: "dataset: DIR/interactions-00000.parquet: rating: not a finite number"},
 		{name: "negative row", rows: func(r []layout.Interaction) { r[2].Row = -1 }, want: "dataset: DIR/interactions-00000.parquet: source_row: not a row number"},
-		{name: "not UTF-8", rows: func(r []layout.Interaction) { r[2].Outcomes[1] = "\xff" }, want: "dataset: DIR/interactions-00000.parquet: review: not valid UTF-8"},
-		{name: "no user", rows: func(r []layout.Interaction) { r[0].User = "" }, want: "dataset: DIR/interactions-00000.parquet: user_id: an id is missing"},
+		{name: "not UTF-8", rows: func(r []layout.Interaction) { r[2].Outcomes[1] = []byte("\xff") }, want: "dataset: DIR/interactions-00000.parquet: review: not valid UTF-8"},
+		{name: "no user", rows: func(r []layout.Interaction) { r[0].User = []byte("") }, want: "dataset: DIR/interactions-00000.parquet: user_id: an id is missing"},
 		{name: "outside the scale", rows: func(r []layout.Interaction) { r[2].Rating = 6 }, want: "dataset: NAME: row 1 has rating 6 outside 1..5"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

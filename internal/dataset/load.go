@@ -129,6 +129,10 @@ func locate(path string) (*source, error) {
 			return nil, err
 		}
 	}
+	if base := strings.TrimSuffix(src.interactions, ".gz"); strings.HasSuffix(base, ".jsonl") || strings.HasSuffix(base, ".parquet") {
+		err := fault.Newf(fault.Fatal, "dataset", "%s is neither CSV nor an atomic file", src.interactions)
+		return nil, fault.WithHint(err, "turn it into a data set with 'recpie data import --format "+strings.TrimPrefix(filepath.Ext(base), ".")+"'")
+	}
 	stem, recbole := strings.CutSuffix(strings.TrimSuffix(src.interactions, ".gz"), ".inter")
 	switch {
 	case src.yaml != nil && src.yaml.items != "":

@@ -2,7 +2,6 @@ package importer
 
 import (
 	"fmt"
-	"math"
 	"reflect"
 	"slices"
 	"testing"
@@ -112,48 +111,5 @@ func TestItemsSurviveTheirEncoding(t *testing.T) {
 	want := dataset.Item{Title: "Ü\n", Year: -3, Categories: []string{"", "Drama"}, Profile: "p", Price: "€ 3", Extra: []dataset.Field{{Name: "a", Value: "b"}, {Name: "c", Value: ""}}}
 	if got := cutItem(appendItem(nil, &want)); !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v", got)
-	}
-}
-
-func TestWhere(t *testing.T) {
-	for _, c := range []struct {
-		text string
-		have []string
-		want bool
-	}{
-		{"categories=Restaurants", []string{"Food", "restaurants"}, true},
-		{"categories=Restaurants", []string{"Food"}, false},
-		{"city= Phoenix | Las Vegas ", []string{"las vegas"}, true},
-		{"postcode=94035..94043", []string{"94040"}, true},
-		{"postcode=94035..94043", []string{"94044"}, false},
-		{"postcode=94035..94043", []string{"A4040"}, false},
-		{"year=1990", nil, false},
-		{"formula=a=b", []string{"a=b"}, true},
-	} {
-		cond, err := ParseWhere(c.text)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if cond.holds(c.have...) != c.want {
-			t.Errorf("%s of %q is not %v", c.text, c.have, c.want)
-		}
-	}
-	for _, bad := range []string{"", "categories", "=x", "a=", "a=|"} {
-		if _, err := ParseWhere(bad); err == nil {
-			t.Errorf("%q was taken", bad)
-		}
-	}
-}
-
-func TestFilterErrors(t *testing.T) {
-	for want, f := range map[string]Filters{
-		"import: a number of records or users is negative":    {MinUser: -1},
-		"import: the period ends before it begins":            {From: day(t, "2020-01-02"), To: day(t, "2020-01-01")},
-		"import: the lowest rating is not below the highest":  {MinRating: 3, MaxRating: 2},
-		"import: the lowest rating is not below the highest ": {MinRating: math.NaN(), MaxRating: 2},
-	} {
-		if err := f.check(); err == nil || err.Error() != want && err.Error()+" " != want {
-			t.Errorf("%+v: %v", f, err)
-		}
 	}
 }

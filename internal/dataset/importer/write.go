@@ -134,13 +134,13 @@ func (c *collection) writeShard(path string, d *deal, shard int) (layout.File, e
 		if err != nil {
 			return 0, err
 		}
-		row := layout.Interaction{Outcomes: make([]string, len(d.names))}
+		row := layout.Interaction{Outcomes: make([][]byte, len(d.names))}
 		for i := range records {
 			r := &records[i]
-			row.User, row.Item = string(c.users.at(r.user)), string(c.items.at(r.item))
+			row.User, row.Item = c.users.at(r.user), c.items.at(r.item)
 			row.Rating, row.Time, row.HasTime, row.Row = r.rating, r.time, r.hasTime, r.row
 			clear(row.Outcomes)
-			eachOutcome(r.outcomes, func(column int, text []byte) { row.Outcomes[at[column]] = string(text) })
+			eachOutcome(r.outcomes, func(column int, text []byte) { row.Outcomes[at[column]] = text })
 			if err := w.Write(&row); err != nil {
 				return 0, err
 			}

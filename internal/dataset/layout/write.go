@@ -25,14 +25,14 @@ const (
 // ShardName is the name of the i-th file of interactions, from 0.
 func ShardName(i int) string { return fmt.Sprintf("interactions-%05d.parquet", i) }
 
-// Interaction is one rated record.
+// Interaction is one rated record. Its texts must stay as they are until the writer is closed.
 type Interaction struct {
-	User, Item string
+	User, Item []byte
 	Rating     float64
 	Time       int64
 	HasTime    bool
 	Row        int64
-	Outcomes   []string // by the columns of the file, "" none
+	Outcomes   [][]byte // by the columns of the file, empty: none
 }
 
 // Item is one item. Extra holds one value per further column of the file, "" none.
@@ -145,7 +145,7 @@ func NewInteractionWriter(out io.Writer, outcomes []string, repeating []bool) (*
 	return w, nil
 }
 
-// Write appends a record. Its texts may change after it returns.
+// Write appends a record.
 func (w *InteractionWriter) Write(r *Interaction) error {
 	row, size := w.next(), 40+len(r.User)+len(r.Item)
 	for leaf, field := range w.order {
@@ -153,9 +153,9 @@ func (w *InteractionWriter) Write(r *Interaction) error {
 		defined := 0
 		switch field {
 		case 0:
-			v = parquet.ByteArrayValue([]byte(r.User))
+			v = parquet.ByteArrayValue(r.User)
 		case 1:
-			v = parquet.ByteArrayValue([]byte(r.Item))
+			v = parquet.ByteArrayValue(r.Item)
 		case 2:
 			v = parquet.DoubleValue(r.Rating)
 		case 3:
@@ -165,8 +165,8 @@ func (w *InteractionWriter) Write(r *Interaction) error {
 		case 4:
 			v = parquet.Int64Value(r.Row)
 		default:
-			if text := r.Outcomes[field-len(interactionColumns)]; text != "" {
-				v, defined = parquet.ByteArrayValue([]byte(text)), 1
+			if text := r.Outcomes[field-len(interactionColumns)]; len(text) > 0 {
+				v, defined = parquet.ByteArrayValue(text), 1
 				size += len(text)
 			}
 		}
