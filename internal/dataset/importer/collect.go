@@ -7,6 +7,8 @@ import (
 	"math"
 	"os"
 	"slices"
+	"strings"
+	"unicode/utf8"
 
 	"recpie/internal/dataset"
 	"recpie/internal/dataset/formats"
@@ -109,6 +111,9 @@ func (c *collection) read(ctx context.Context, src formats.Source, sample int64)
 
 // item keeps an entry for the last pass.
 func (c *collection) item(it *dataset.Item) error {
+	if it.ID == "" || !utf8.ValidString(it.ID) {
+		return fault.Newf(fault.Fatal, "import", "item %q has no sound id", it.ID)
+	}
 	n, err := c.itemNumber(it.ID)
 	if err != nil {
 		return err
@@ -168,7 +173,7 @@ func (c *collection) event(e *dataset.Event) error {
 		row = int64(e.Row) + c.base
 	}
 	c.lastRow = row
-	if e.User == "" || e.Item == "" || math.IsNaN(e.Rating) || math.IsInf(e.Rating, 0) {
+	if e.User == "" || e.Item == "" || !utf8.ValidString(e.User) || !utf8.ValidString(e.Item) || math.IsNaN(e.Rating) || math.IsInf(e.Rating, 0) {
 		return fault.Newf(fault.Fatal, "import", "record %d (user %q, item %q, rating %v) is not a rated record", row, e.User, e.Item, e.Rating)
 	}
 	if s := c.sieve.spec; s.Min < s.Max && (e.Rating < s.Min || e.Rating > s.Max) {
@@ -207,7 +212,7 @@ func (c *collection) spool(e *dataset.Event, user, item int32, row int64) error 
 	c.buf = c.buf[:0]
 	for _, o := range e.Outcomes {
 		if o.Value != "" {
-			c.buf = appendOutcome(c.buf, c.columns[o.Name], o.Value)
+			c.buf = appendOutcome(c.buf, c.columns[o.Name], strings.ToValidUTF8(o.Value, "\uFFFD"))
 		}
 	}
 	r := &c.scratch

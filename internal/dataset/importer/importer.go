@@ -3,7 +3,6 @@ package importer
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -90,7 +89,7 @@ type importing struct {
 	manifest    *layout.Manifest
 	rejects     *rejects
 	c           *collection
-	spec        []byte // dataset.yaml
+	spec        dataset.Spec
 }
 
 func (im *importing) close() {
@@ -124,11 +123,12 @@ func (im *importing) read(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if im.spec, err = src.Spec().YAML(); err != nil {
+	im.spec = src.Spec()
+	if _, err = im.spec.YAML(); err != nil {
 		return err
 	}
-	im.manifest = &layout.Manifest{Version: layout.Version, Program: im.Program, Source: layout.Source{Format: im.Format, Files: make([]layout.File, len(files))}, ItemInputs: src.Spec().ItemInputs}
-	if im.c, err = newCollection(im.parent, newSieve(im.Filters, src.Spec())); err != nil {
+	im.manifest = &layout.Manifest{Version: layout.Version, Program: im.Program, Source: layout.Source{Format: im.Format, Files: make([]layout.File, len(files))}, ItemInputs: append([]string{}, im.spec.ItemInputs...)}
+	if im.c, err = newCollection(im.parent, newSieve(im.Filters, im.spec)); err != nil {
 		return err
 	}
 	g, gctx := errgroup.WithContext(ctx)
@@ -162,22 +162,12 @@ func (im *importing) read(ctx context.Context) (err error) {
 	}
 	im.manifest.Counts = im.c.counts(items, events, im.Sample > 0)
 	task.Done(fmt.Sprintf("%d records, %d users, %d items", im.c.n, im.c.users.len(), im.c.items.len()))
-	return errors.Join(im.rejects.failed, im.checkColumns(src))
-}
-
-// checkColumns finds names that the layout cannot hold before the work is done.
-func (im *importing) checkColumns(src formats.Source) error {
-	if review := src.Spec().Review; review != "" {
-		if _, ok := im.c.columns[review]; !ok {
-			return fault.Newf(fault.Fatal, "import", "no record has the review column %q", review)
-		}
-	}
 	for _, name := range im.c.extra {
-		if !slices.Contains(src.Spec().ItemInputs, name) {
+		if !slices.Contains(im.spec.ItemInputs, name) {
 			return fault.Newf(fault.Fatal, "import", "the column %q of items is not among the inputs of the set", name)
 		}
 	}
-	return nil
+	return im.rejects.failed
 }
 
 // write filters, sorts and writes what was read.
@@ -239,9 +229,6 @@ func (im *importing) fill(ctx context.Context, dir string, s *survivors, d *deal
 	}
 	slices.SortFunc(m.Files, func(a, b layout.File) int { return strings.Compare(a.Name, b.Name) })
 	m.Outcomes, m.ItemExtra = append([]string{}, d.names...), append([]string{}, im.c.extra...)
-	if m.ItemInputs == nil {
-		m.ItemInputs = []string{}
-	}
 	m.Options = im.Filters.options()
 	if im.Sample > 0 {
 		m.Options["sample"] = im.Sample
@@ -251,7 +238,14 @@ func (im *importing) fill(ctx context.Context, dir string, s *survivors, d *deal
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(dir, layout.SpecName), im.spec, 0o644); err != nil {
+	if !slices.Contains(m.Outcomes, im.spec.Review) { // no record that is left has a text
+		im.spec.Review = ""
+	}
+	spec, err := im.spec.YAML()
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(dir, layout.SpecName), spec, 0o644); err != nil {
 		return fault.New(fault.Fatal, "import", err)
 	}
 	return fault.New(fault.Fatal, "import", os.WriteFile(filepath.Join(dir, layout.ManifestName), data, 0o644))

@@ -255,3 +255,32 @@ func TestNothingIsLeftBehind(t *testing.T) {
 		t.Errorf("quarantine %q, copied %q, %v", want, copied, err)
 	}
 }
+
+// Texts that are no UTF-8 and a review column that no record fills make a set that loads.
+func TestOddTexts(t *testing.T) {
+	m := &memory{spec: movies()}
+	m.items = []dataset.Item{{ID: "i", Title: "\xff!", Categories: []string{"\xfe"}, Extra: []dataset.Field{{Name: "studio", Value: "\xfd"}}}}
+	m.events = []dataset.Event{{User: "u", Item: "i", Rating: 3, Outcomes: []dataset.Field{{Name: "review", Value: ""}, {Name: "summary", Value: "\xff"}}}}
+	o := m.options(t.TempDir())
+	if _, err := Run(t.Context(), o); err != nil {
+		t.Fatal(err)
+	}
+	ds, _, err := dataset.Load(t.Context(), o.Out, dataset.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if it := ds.Items[0]; ds.Spec.Review != "" || it.Title != "\uFFFD!" || it.Categories[0] != "\uFFFD" || it.Extra[0].Value != "\uFFFD" {
+		t.Errorf("spec %+v, item %+v", ds.Spec, it)
+	}
+	for name, change := range map[string]func(){
+		"user":  func() { m.events[0].User = "\xff" },
+		"item":  func() { m.events[0].Item = "" },
+		"entry": func() { m.events[0].Item, m.items[0].ID = "i", "\xff" },
+	} {
+		change()
+		if _, err := Run(t.Context(), m.options(t.TempDir())); err == nil {
+			t.Errorf("%s without a sound id was imported", name)
+		}
+		m.events[0].User, m.events[0].Item, m.items[0].ID = "u", "i", "i"
+	}
+}

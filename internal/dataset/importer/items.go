@@ -2,6 +2,7 @@ package importer
 
 import (
 	"encoding/binary"
+	"strings"
 
 	"recpie/internal/dataset"
 )
@@ -9,6 +10,7 @@ import (
 // appendItem encodes an item for the spool, its id left out.
 func appendItem(b []byte, it *dataset.Item) []byte {
 	text := func(s string) {
+		s = strings.ToValidUTF8(s, "\uFFFD")
 		b = binary.AppendUvarint(b, uint64(len(s)))
 		b = append(b, s...)
 	}

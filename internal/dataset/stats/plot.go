@@ -135,5 +135,7 @@ func months(all []Month) (*plot.Plot, error) {
 	}
 	l.Color = blue
 	p.Add(plotter.NewGrid(), l)
+	p.Y.Min = 0
+	p.X.Max += (p.X.Max - p.X.Min) / 15 // the last date needs room
 	return p, nil
 }
