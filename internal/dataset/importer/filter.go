@@ -147,9 +147,8 @@ func (f *Filters) options() map[string]any {
 type sieve struct {
 	Filters
 	spec  dataset.Spec
-	items []Condition    // on properties of items
-	rows  []Condition    // on outcomes of records
-	known map[string]int // outcomes by name → number
+	items []Condition // on properties of items
+	rows  []Condition // on outcomes of records
 	met   map[string]bool
 }
 
