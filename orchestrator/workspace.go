@@ -41,11 +41,13 @@ type DataSettings struct {
 	Path        string
 	SamplePairs int // 0: all users
 	MinRecords  int
-	MaxRecords  int // users with more are not drawn into the sample, 0: no limit
+	TrainSparse bool // records of users with fewer than MinRecords serve for training
+	MaxRecords  int  // users with more are not drawn into the sample, 0: no limit
 	Seed        int64
 	Prompts     prompts.Settings
 	Quarantine  string // file for broken rows, "" for none
 	TextOnly    bool   // prompts only: the networks' biases and features are left out
+	Blind       bool   // without test outcomes, and so without the final side
 }
 
 // Prepare reads the data, splits it, and computes for both sides what prompts and networks need.
@@ -59,7 +61,7 @@ func Prepare(ctx context.Context, s DataSettings) (*Workspace, error) {
 
 // PrepareData is Prepare for a data set in memory.
 func PrepareData(ctx context.Context, ds *dataset.Dataset, report *dataset.Report, s DataSettings) (*Workspace, error) {
-	split, err := dataset.MakeSplit(ds, dataset.SplitOptions{MinRecords: s.MinRecords})
+	split, err := dataset.MakeSplit(ds, dataset.SplitOptions{MinRecords: s.MinRecords, TrainSparse: s.TrainSparse})
 	if err != nil {
 		return nil, err
 	}
@@ -70,7 +72,14 @@ func PrepareData(ctx context.Context, ds *dataset.Dataset, report *dataset.Repor
 			return nil, fault.WithHint(fault.Newf(fault.Fatal, "data", "no user has at most %d rated records", s.MaxRecords), "raise data.max_records; 0 sets no limit")
 		}
 	}
-	w.Train.View, w.Final.View = w.Split.TrainView(ds), w.Split.FinalView(ds)
+	sides := []*Side{&w.Train, &w.Final}
+	if s.Blind {
+		ds, w.Split = w.Split.Blind(ds)
+		w.Data, split, sides = ds, w.Split.Whole(), sides[:1]
+	} else {
+		w.Final.View = w.Split.FinalView(ds)
+	}
+	w.Train.View = w.Split.TrainView(ds)
 	// Statistics and their regularisers come from the records of all users; the sample says whose records are explained and judged.
 	if !s.TextOnly {
 		if w.Regularisers, err = bias.Choose(w.Train.View, split.Val); err != nil {
@@ -82,7 +91,7 @@ func PrepareData(ctx context.Context, ds *dataset.Dataset, report *dataset.Repor
 		source = terms.Metadata // reviews stay here
 	}
 	var g errgroup.Group
-	for _, side := range []*Side{&w.Train, &w.Final} {
+	for _, side := range sides {
 		g.Go(func() (err error) {
 			if side.Terms, err = terms.Build(side.View, terms.Options{Source: source, FoldSeed: s.Seed, Max: s.Prompts.Terms}); err != nil {
 				return err
@@ -97,7 +106,7 @@ func PrepareData(ctx context.Context, ds *dataset.Dataset, report *dataset.Repor
 	if s.TextOnly {
 		return w, nil
 	}
-	for _, side := range []*Side{&w.Train, &w.Final} { // one after the other: each of them uses all cores
+	for _, side := range sides { // one after the other: each of them uses all cores
 		if side.Net, err = recommender.NewData(ctx, side.View, w.Regularisers, s.Seed); err != nil {
 			return nil, err
 		}

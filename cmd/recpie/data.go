@@ -77,12 +77,21 @@ func dataPath(path string) (string, error) {
 
 // prepare reads the data of a run.
 func prepare(ctx context.Context, c *config.Config) (*orchestrator.Workspace, error) {
+	return prepareSide(ctx, c, false)
+}
+
+// prepareBlind reads the data without test outcomes.
+func prepareBlind(ctx context.Context, c *config.Config) (*orchestrator.Workspace, error) {
+	return prepareSide(ctx, c, true)
+}
+
+func prepareSide(ctx context.Context, c *config.Config, blind bool) (*orchestrator.Workspace, error) {
 	path, err := dataPath(c.Data.Path)
 	if err != nil {
 		return nil, err
 	}
 	s := dataSettings(c)
-	s.Path = path
+	s.Path, s.Blind = path, blind
 	if c.Explanations == "off" {
 		s.SamplePairs, s.MaxRecords = 0, 0 // the network alone needs no sample
 	}
@@ -93,7 +102,7 @@ func prepare(ctx context.Context, c *config.Config) (*orchestrator.Workspace, er
 func dataSettings(c *config.Config) orchestrator.DataSettings {
 	s := prompts.DefaultSettings()
 	s.History, s.Terms, s.Taste, s.Opinions, s.Redact = c.Prompts.History, c.Prompts.Terms, c.Prompts.Taste, c.Prompts.Opinions, c.Prompts.Redact
-	return orchestrator.DataSettings{SamplePairs: c.Data.SamplePairs, MinRecords: c.Data.MinRecords, MaxRecords: c.Data.MaxRecords, Seed: c.Seed, Prompts: s}
+	return orchestrator.DataSettings{SamplePairs: c.Data.SamplePairs, MinRecords: c.Data.MinRecords, TrainSparse: c.Data.TrainSparse, MaxRecords: c.Data.MaxRecords, Seed: c.Seed, Prompts: s}
 }
 
 // networkSettings starts from what suits the number of training records and lets the user's settings win.
@@ -101,7 +110,8 @@ func networkSettings(c *config.Config, train int) recommender.Settings {
 	s := recommender.DefaultSettings(train)
 	r := c.Recommender
 	s.Dim, s.Loss, s.Dropout, s.WeightDecay, s.MaxEpochs, s.Patience = r.Dim, recommender.Loss(r.Loss), r.Dropout, r.WeightDecay, r.Epochs, r.Patience
-	s.Without = recommender.Without{Consumer: !r.Consumer, Product: !r.Product, Sequence: !r.Sequence, Context: !r.Context}
+	s.LRDecay, s.IDL2, s.InputDropout, s.History = r.LRDecay, r.IDL2, r.InputDrop, r.History
+	s.Without = recommender.Without{Consumer: !r.Consumer, Product: !r.Product, Sequence: !r.Sequence, Context: !r.Context, Text: !r.Text}
 	if r.LR > 0 {
 		s.LR = r.LR
 	}

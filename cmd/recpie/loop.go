@@ -24,7 +24,7 @@ func (a *app) loop(ctx context.Context, c *config.Config, dir *orchestrator.RunD
 	}
 	defer b.close()
 	defer watch(b.fleet.Pool.Stats, show)()
-	enc, err := openEncoder(c)
+	enc, err := openEncoder(ctx, c)
 	if err != nil {
 		return nil, err
 	}

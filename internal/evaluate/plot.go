@@ -2,9 +2,11 @@ package evaluate
 
 import (
 	"bytes"
+	"fmt"
 	"html/template"
 	"image/color"
 	"math"
+	"slices"
 	"strconv"
 
 	"gonum.org/v1/plot"
@@ -45,7 +47,7 @@ func line(title, unit string, ys []float64, marks []float64) (template.HTML, err
 		m.Color = grey
 		p.Add(m)
 	}
-	return SVG(p)
+	return svg(p)
 }
 
 // whole puts ticks at whole numbers only, a dozen at most.
@@ -81,7 +83,7 @@ func bars(names []string, mean, se []float64) (template.HTML, error) {
 	p.X.Max += 0.5 // the last name needs room
 	p.X.Tick.Label.Rotation = 0.35
 	p.X.Tick.Label.XAlign = draw.XRight
-	return SVG(p)
+	return svg(p)
 }
 
 type errPoints struct {
@@ -98,10 +100,10 @@ func histogram(title string, pos, neg []float64) (template.HTML, error) {
 		xs   []float64
 		c    color.RGBA
 	}{{"positive explanation", pos, blue}, {"negative explanation", neg, orange}} {
-		h, err := plotter.NewHist(plotter.Values(side.xs), 24)
-		if err != nil {
-			return "", err
+		if len(side.xs) == 0 {
+			return "", fmt.Errorf("evaluate: no values for %q", title)
 		}
+		h := binned(side.xs, slices.Min(side.xs), slices.Max(side.xs), 24)
 		fill := side.c
 		fill.A = 0x80
 		fill.R, fill.G, fill.B = fill.R/2, fill.G/2, fill.B/2 // alpha-premultiplied
@@ -112,12 +114,13 @@ func histogram(title string, pos, neg []float64) (template.HTML, error) {
 	}
 	p.Legend.Top, p.Legend.Left = true, true // text to the right of the patches: fonts differ in width
 	p.Y.Max *= 1.3                           // below it
-	return SVG(p)
+	return svg(p)
 }
 
-// SVG renders a plot of numbers and our own titles for the inside of a page: no text of users or models may be in it.
-func SVG(p *plot.Plot) (template.HTML, error) {
-	c := vgsvg.New(vg.Points(420), vg.Points(250))
+func svg(p *plot.Plot) (template.HTML, error) { return svgOf(p, vg.Points(420), vg.Points(250)) }
+
+func svgOf(p *plot.Plot, width, height vg.Length) (template.HTML, error) {
+	c := vgsvg.New(width, height)
 	p.Draw(draw.New(c))
 	var b bytes.Buffer
 	if _, err := c.WriteTo(&b); err != nil {
@@ -127,5 +130,8 @@ func SVG(p *plot.Plot) (template.HTML, error) {
 	if i := bytes.Index(s, []byte("<svg")); i > 0 {
 		s = s[i:] // without the XML prologue it stands inside a page
 	}
-	return template.HTML(s), nil
+	return template.HTML(s), nil // vgsvg escapes the texts of titles and labels
 }
+
+// SVG renders a plot for the inside of a page.
+func SVG(p *plot.Plot) (template.HTML, error) { return svg(p) }
