@@ -37,8 +37,8 @@ type source struct {
 	manifest            *layout.Manifest // of an imported set, nil else
 }
 
-// Load reads a data set from a folder that was imported (package layout), that holds a dataset.yaml beside CSV files, CSV files alone, or RecBole's
-// atomic files (NAME.inter, NAME.item); gzip is recognised. What the files are about comes from dataset.yaml, else opts.Spec, else a preset for
+// Load reads a data set from a folder that was imported (package layout), that holds a dataset.yaml beside CSV, JSONL or Parquet files, CSV files
+// alone, or RecBole's atomic files (NAME.inter, NAME.item); gzip is recognised. What the files are about comes from dataset.yaml, else opts.Spec, else a preset for
 // known sets; a scale that nobody states is that of the training ratings, with a warning.
 //
 // Broken rows are counted, described in the report and left out; so many of them that the file itself must be in doubt are an error.
@@ -129,9 +129,8 @@ func locate(path string) (*source, error) {
 			return nil, err
 		}
 	}
-	if base := strings.TrimSuffix(src.interactions, ".gz"); strings.HasSuffix(base, ".jsonl") || strings.HasSuffix(base, ".parquet") {
-		err := fault.Newf(fault.Fatal, "dataset", "%s is neither CSV nor an atomic file", src.interactions)
-		return nil, fault.WithHint(err, "turn it into a data set with 'recpie data import --format "+strings.TrimPrefix(filepath.Ext(base), ".")+"'")
+	if ext := filepath.Ext(strings.TrimSuffix(src.interactions, ".gz")); ext == ".jsonl" || ext == ".parquet" {
+		src.format = ext[1:]
 	}
 	stem, recbole := strings.CutSuffix(strings.TrimSuffix(src.interactions, ".gz"), ".inter")
 	switch {

@@ -65,7 +65,7 @@ type SplitReport struct {
 type Report struct {
 	Name         string       `json:"name"`
 	Path         string       `json:"path"`
-	Format       string       `json:"format"` // csv, recbole, recpie
+	Format       string       `json:"format"` // csv, jsonl, parquet, recbole, recpie
 	Spec         Spec         `json:"spec"`
 	Files        []FileReport `json:"files"`
 	Users        int          `json:"users"`

@@ -156,10 +156,7 @@ func guarded(path string, rows int64, read func(*parquet.File) error) (err error
 	if err != nil {
 		return damaged("%w", err)
 	}
-	if err := checkFooter(file, info.Size()); err != nil {
-		return damaged("%s: %w", path, err)
-	}
-	f, err := parquet.OpenFile(file, info.Size(), parquet.SkipPageIndex(true), parquet.SkipBloomFilters(true))
+	f, err := OpenParquet(file, info.Size())
 	if err != nil {
 		return damaged("%s: %w", path, err)
 	}
@@ -174,6 +171,14 @@ func guarded(path string, rows int64, read func(*parquet.File) error) (err error
 		return damaged("%s: %d rows, the manifest says %d", path, have, rows)
 	}
 	return read(f)
+}
+
+// OpenParquet opens a Parquet file that may be damaged. Reading it may still panic.
+func OpenParquet(file io.ReaderAt, size int64) (*parquet.File, error) {
+	if err := checkFooter(file, size); err != nil {
+		return nil, err
+	}
+	return parquet.OpenFile(file, size, parquet.SkipPageIndex(true), parquet.SkipBloomFilters(true))
 }
 
 // checkFooter compares the stated length of the footer with the file's: the library makes room for it before it looks.
