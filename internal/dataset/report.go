@@ -39,14 +39,15 @@ func (e *RowError) Error() string {
 	return b.String()
 }
 
-// FileReport counts the rows of one file. Rows = Kept + Unrated + Broken; Duplicates are among the kept.
+// FileReport counts the rows of one file. Rows = Kept + Unrated + Skipped + Broken; Duplicates are among the kept.
 type FileReport struct {
 	Path       string         `json:"path"`
 	Rows       int            `json:"rows"`
 	Kept       int            `json:"kept"`
 	Unrated    int            `json:"unrated"` // no rating: not a rated record, not an error
 	Broken     int            `json:"broken"`
-	Duplicates int            `json:"duplicates"` // replaced by a later row of the same pair
+	Skipped    int            `json:"skipped,omitempty"` // not asked for: outside the chosen places or kinds
+	Duplicates int            `json:"duplicates"`        // replaced by a later row of the same pair
 	Reasons    map[string]int `json:"reasons,omitempty"`
 	Examples   []RowError     `json:"examples,omitempty"` // the first broken rows
 }
