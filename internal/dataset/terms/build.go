@@ -1,7 +1,6 @@
 package terms
 
 import (
-	"hash/fnv"
 	"math"
 
 	"recpie/internal/dataset"
@@ -106,7 +105,7 @@ type vocabulary interface {
 func Build(view *dataset.View, opts Options) (*Terms, error) {
 	opts = opts.withDefaults()
 	ds := view.Dataset()
-	fold := assignFolds(view, opts)
+	fold := view.Folds(opts.Folds, opts.FoldSeed)
 	var voc vocabulary
 	source := opts.Source
 	meta := newMetadata(ds, opts)
@@ -145,31 +144,6 @@ func Build(view *dataset.View, opts Options) (*Terms, error) {
 		t.start[r+1] = int32(len(t.cells))
 	}
 	return t, nil
-}
-
-// assignFolds gives every visible record a fold in [0, K) by a hash of its pair, and K to the other rated ones.
-func assignFolds(view *dataset.View, opts Options) []int {
-	ds := view.Dataset()
-	fold := make([]int, ds.Rated())
-	for r, rec := range ds.Records[:ds.Rated()] {
-		fold[r] = opts.Folds
-		if view.Visible(int32(r)) {
-			h := fnv.New64a()
-			var seed [8]byte
-			for i := range seed {
-				seed[i] = byte(opts.FoldSeed >> (8 * i))
-			}
-			_, _ = h.Write(seed[:])
-			_, _ = h.Write([]byte(ds.Users[rec.User]))
-			_, _ = h.Write([]byte{0})
-			_, _ = h.Write([]byte(ds.Items[rec.Item].ID))
-			x := h.Sum64()
-			x ^= x >> 32 // FNV's low bits alone are poor
-			x *= 0x9e3779b97f4a7c15
-			fold[r] = int(x >> 32 % uint64(opts.Folds))
-		}
-	}
-	return fold
 }
 
 var nan = float32(math.NaN())

@@ -129,7 +129,7 @@ func TestOwnOutcomeNeverEntersRealData(t *testing.T) {
 			s := split(t, ds)
 			v := s.TrainView(ds)
 			opts := Options{Folds: 8}.withDefaults()
-			fold := assignFolds(v, opts)
+			fold := v.Folds(opts.Folds, opts.FoldSeed)
 			var mine []int32
 			for _, r := range v.Records() {
 				if fold[r] == 7 {
