@@ -44,7 +44,7 @@ type Quad struct {
 	Opinion  string  `json:"opinion"`  // great; "too loud"
 	Sentence string  `json:"sentence"` // as it was written
 	Polarity int     `json:"polarity"` // +1 or −1, negations heeded
-	Strength float64 `json:"-"`        // of the opinion, in units of y; its sign is Polarity
+	Strength float64 `json:"strength"` // how far reviews with this opinion are rated from the mean, in units of y
 }
 
 // Term is an aspect with what is said of it.
@@ -126,8 +126,8 @@ func (a *Aspects) number() {
 // Names lists the aspects of all models in ascending order. The caller must not change it.
 func (a *Aspects) Names() []string { return a.names }
 
-// Vocabulary lists the aspects that the whole view knows, those first of which most records say an opinion.
-func (a *Aspects) Vocabulary() []Term { return a.terms(a.models[len(a.models)-1].ranked) }
+// Vocabulary lists the aspects that are known without a fold, those first of which most records say an opinion.
+func (a *Aspects) Vocabulary(fold int) []Term { return a.terms(a.models[fold].ranked) }
 
 func (a *Aspects) terms(rs []ranked) []Term {
 	out := make([]Term, len(rs))
@@ -163,14 +163,15 @@ func (a *Aspects) Item(item int32, fold int) []Term {
 	return a.terms(m.items[m.start[item]:m.start[item+1]])
 }
 
-// Mentions lists the aspects that a visible record's review names, as ids in the order of the text. It is an outcome of the record.
-func (a *Aspects) Mentions(rec int32) []int32 {
+// Mentions lists the aspects that a visible record's review names, by the words that are known without a fold, as ids in the order of the
+// text. It is an outcome of the record.
+func (a *Aspects) Mentions(rec int32, fold int) []int32 {
 	var out []int32
 	i := a.place(rec)
 	if i < 0 {
 		return nil
 	}
-	m := a.models[a.corpus.fold[i]]
+	m := a.models[fold]
 	for _, e := range a.corpus.of(int(i)) {
 		if e.phrase >= 0 && m.term[e.phrase] >= 0 {
 			if id := a.id[m.term[e.phrase]]; !slices.Contains(out, id) {
@@ -193,7 +194,7 @@ func (a *Aspects) Record(rec int32) []string {
 	for _, o := range a.opinions(rec) {
 		take(a.names[o.term])
 	}
-	for _, id := range a.Mentions(rec) {
+	for _, id := range a.Mentions(rec, a.Fold(rec)) {
 		take(a.names[id])
 	}
 	return out
@@ -203,7 +204,8 @@ func (a *Aspects) Record(rec int32) []string {
 type opinion struct {
 	event
 	term     int32 // place in names
-	strength float32
+	polarity int
+	strength float64
 }
 
 func (a *Aspects) opinions(rec int32) (out []opinion) {
@@ -217,7 +219,7 @@ func (a *Aspects) opinions(rec int32) (out []opinion) {
 			continue
 		}
 		if s := m.polarity(e); s != 0 {
-			out = append(out, opinion{e, a.id[m.term[e.phrase]], s})
+			out = append(out, opinion{e, a.id[m.term[e.phrase]], s, m.strength(e)})
 		}
 	}
 	return out
@@ -236,10 +238,7 @@ func (a *Aspects) Quads(rec int32) []Quad {
 	out := make([]Quad, len(ops))
 	for i, o := range ops {
 		s := at[o.sentence]
-		out[i] = Quad{a.names[o.term], a.corpus.opinions[o.opinion], text[s.from:s.to], 1, float64(o.strength)}
-		if o.strength < 0 {
-			out[i].Polarity = -1
-		}
+		out[i] = Quad{a.names[o.term], a.corpus.opinions[o.opinion], text[s.from:s.to], o.polarity, o.strength}
 	}
 	return out
 }
@@ -254,8 +253,8 @@ func (a *Aspects) Sentiment(rec int32) (s float64, ok bool) {
 	m := a.models[a.corpus.fold[i]]
 	n := 0
 	for _, e := range a.corpus.of(int(i)) {
-		if x := m.polarity(e); x != 0 {
-			s += float64(x)
+		if x := m.strength(e); x != 0 {
+			s += x
 			n++
 		}
 	}

@@ -1,6 +1,7 @@
 package aspects
 
 import (
+	"cmp"
 	"math"
 	"strings"
 )
@@ -35,6 +36,18 @@ func prior(word string) float64 {
 	case f&isGood != 0:
 		return 1
 	case f&isBad != 0:
+		return -1
+	}
+	return 0
+}
+
+// sign is the polarity of a word with this strength: what is known beforehand holds. "Good" speaks well of a thing, though reviews that say no
+// better than "good" may be below the mean.
+func sign(prior float64, strength float32) int {
+	switch x := cmp.Or(prior, float64(strength)); {
+	case x > 0:
+		return 1
+	case x < 0:
 		return -1
 	}
 	return 0

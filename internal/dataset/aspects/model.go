@@ -12,6 +12,7 @@ const leastSaid = 3
 // model is what is known with the records of one fold left out.
 type model struct {
 	lexicon []float32 // strength per opinion
+	signs   []int8    // polarity per opinion: −1, 0 for no opinion, +1
 	term    []int32   // per phrase, the aspect that it stands for; -1 for none
 	ranked  []ranked  // the aspects, most spoken of first
 	start   []int32   // aspects of an item are items[start[item]:start[item+1]]
@@ -28,7 +29,7 @@ type ranked struct {
 
 // fit makes the model without fold left; left = the number of folds leaves nothing out.
 func (c *corpus) fit(left, items int, byItem [][]int32, opts Options) *model {
-	m := &model{lexicon: make([]float32, len(c.opinions))}
+	m := &model{lexicon: make([]float32, len(c.opinions)), signs: make([]int8, len(c.opinions))}
 	var all moments
 	for f, a := range c.all {
 		if f != left {
@@ -42,7 +43,9 @@ func (c *corpus) fit(left, items int, byItem [][]int32, opts Options) *model {
 				u.add(folds[f])
 			}
 		}
-		m.lexicon[i] = strength(u, prior(c.opinions[i]), all)
+		p := prior(c.opinions[i])
+		m.lexicon[i] = strength(u, p, all)
+		m.signs[i] = int8(sign(p, m.lexicon[i]))
 	}
 	m.choose(c, left, opts)
 	m.describe(c, left, items, byItem, opts)
@@ -64,7 +67,7 @@ func (m *model) choose(c *corpus, left int, opts Options) {
 				if met.first(id, i) {
 					records[id]++
 				}
-				if e.opinion >= 0 && !e.weak && m.lexicon[e.opinion] != 0 && judged.first(id, i) {
+				if e.opinion >= 0 && !e.weak && m.signs[e.opinion] != 0 && judged.first(id, i) {
 					said[id]++
 				}
 			}
@@ -72,7 +75,11 @@ func (m *model) choose(c *corpus, left int, opts Options) {
 	}
 	var found []ranked
 	for id := range c.phrases {
-		if records[id] >= int32(opts.MinRecords) && said[id] >= leastSaid {
+		least := int32(leastSaid)
+		if c.head[id] >= 0 {
+			least *= 2 // two words must be worth more than their head alone
+		}
+		if records[id] >= int32(opts.MinRecords) && said[id] >= least {
 			found = append(found, ranked{phrase: int32(id), records: records[id], score: float32(said[id])})
 		}
 	}
@@ -93,15 +100,26 @@ func (m *model) choose(c *corpus, left int, opts Options) {
 	m.ranked = found
 }
 
-// polarity is what an event says of its phrase, 0 for nothing.
-func (m *model) polarity(e event) float32 {
+// polarity is what an event says of its phrase: +1, −1, or 0 for nothing.
+func (m *model) polarity(e event) int {
 	if e.opinion < 0 {
 		return 0
 	}
 	if e.negated {
-		return -m.lexicon[e.opinion]
+		return -int(m.signs[e.opinion])
 	}
-	return m.lexicon[e.opinion]
+	return int(m.signs[e.opinion])
+}
+
+// strength is how far reviews with such an event are rated from the mean, in units of y.
+func (m *model) strength(e event) float64 {
+	if e.opinion < 0 {
+		return 0
+	}
+	if e.negated {
+		return -float64(m.lexicon[e.opinion])
+	}
+	return float64(m.lexicon[e.opinion])
 }
 
 // describe finds the aspects of every item, the most characteristic first: records × log inverse share.
@@ -112,7 +130,7 @@ func (m *model) describe(c *corpus, left, items int, byItem [][]int32, opts Opti
 	met.init(len(c.phrases))
 	tally := make([]ranked, len(c.phrases)) // of the item at hand
 	var touched []int32
-	sums := make([]float32, len(c.phrases)) // of the record at hand
+	sums := make([]int, len(c.phrases)) // of the record at hand
 	var own []int32
 	record := func(i int) { // distinct aspects of a record with the sums of their polarities
 		own = own[:0]
@@ -174,7 +192,7 @@ func (m *model) describe(c *corpus, left, items int, byItem [][]int32, opts Opti
 	}
 }
 
-func (a *ranked) add(polarity float32) {
+func (a *ranked) add(polarity int) {
 	a.records++
 	switch {
 	case polarity > 0:

@@ -121,6 +121,8 @@ func (p *parser) phrase(words []tagged) int32 {
 // opinionated says whether a token can carry an opinion.
 func opinionated(t *tagged) bool {
 	switch {
+	case t.flags&isNeutral != 0:
+		return false
 	case t.class == adjective:
 		return true
 	case t.flags&isGovernor != 0 && t.word != "like":
@@ -145,8 +147,10 @@ func (p *parser) add(phrase int32, j int, weak bool) {
 
 // link records that the phrase c has the opinion at j.
 func (p *parser) link(c *chunk, j int, weak bool) {
-	c.linked = true
-	p.add(c.id, j, weak)
+	if opinionated(&p.tags[j]) {
+		c.linked = true
+		p.add(c.id, j, weak)
+	}
 }
 
 // attributes links the adjectives before a phrase: "a great and rich sound".
@@ -156,6 +160,8 @@ func (p *parser) attributes(c *chunk) {
 		switch {
 		case t.class == adjective:
 			p.link(c, j, false)
+		case sensing[t.word] != "": // "great sounding guitar": said of the sound
+			return
 		case j > 0 && p.tags[j-1].class == adjective && (t.class == mark || t.word == "and" || t.word == "but"):
 		default:
 			return
@@ -167,7 +173,7 @@ func (p *parser) attributes(c *chunk) {
 func (p *parser) predicates(c int) {
 	s := p.tags
 	k := p.chunks[c].to
-	for k < len(s) && s[k].class == adverb && s[k].flags&isNegator == 0 {
+	for k < len(s) && (s[k].class == adverb || s[k].flags&isAuxiliary != 0) {
 		k++
 	}
 	if k >= len(s) || s[k].flags&isCopula == 0 || s[k].class == noun {
@@ -225,6 +231,11 @@ func (p *parser) governed(c *chunk) {
 func (p *parser) sensed() {
 	s := p.tags
 	for i := range s {
+		if aspect := sensing[s[i].word]; aspect != "" && i > 0 && opinionated(&s[i-1]) {
+			p.buf = append(p.buf[:0], aspect...)
+			p.add(p.phrases.id(p.buf), i-1, false)
+			continue
+		}
 		if s[i].flags&isSense == 0 || s[i].class == noun {
 			continue
 		}
@@ -255,7 +266,7 @@ func (p *parser) near(c *chunk) {
 	s := p.tags
 	for d := 1; d <= window; d++ {
 		for _, j := range []int{c.to - 1 + d, c.from - d} {
-			if j < 0 || j >= len(s) || p.linked[j] || !opinionated(&s[j]) {
+			if j < 0 || j >= len(s) || p.linked[j] || !opinionated(&s[j]) || s[j].class == adverb && s[j].flags == 0 {
 				continue
 			}
 			lo, hi := min(j, c.to), max(j, c.from)

@@ -3,6 +3,7 @@ package aspects
 import (
 	"cmp"
 	"compress/gzip"
+	"context"
 	"encoding/csv"
 	"os"
 	"path/filepath"
@@ -31,7 +32,11 @@ func realView(t testing.TB, name string) *dataset.View {
 	return split.TrainView(ds)
 }
 
-func build(t testing.TB, view *dataset.View, opts Options) *Aspects {
+func build(t interface {
+	Helper()
+	Fatal(...any)
+	Context() context.Context
+}, view *dataset.View, opts Options) *Aspects {
 	t.Helper()
 	a, err := Build(t.Context(), view, opts)
 	if err != nil {
@@ -79,7 +84,7 @@ func TestAgainstSentires(t *testing.T) {
 	theirs := sentires(t)
 	view := realView(t, "amazon_musical_instruments_5")
 	a := build(t, view, Options{})
-	voc := a.Vocabulary()
+	voc := a.Vocabulary(a.Folds())
 	found := 0
 	for i, term := range voc {
 		if _, ok := slices.BinarySearch(theirs, term.Name); ok {
@@ -108,7 +113,7 @@ func TestAgainstSentires(t *testing.T) {
 			return out
 		}},
 		{"named aspects against all features", "all_features", func(rec int32) (out []string) {
-			for _, id := range a.Mentions(rec) {
+			for _, id := range a.Mentions(rec, a.Fold(rec)) {
 				out = append(out, a.Names()[id])
 			}
 			return out
@@ -185,7 +190,7 @@ func TestAgainstSubRatings(t *testing.T) {
 	t.Parallel()
 	view := realView(t, "tripadvisor_lara_u3")
 	a := build(t, view, Options{})
-	t.Logf("%d aspects: %v", len(a.Vocabulary()), a.Vocabulary()[:30])
+	t.Logf("%d aspects: %v", len(a.Vocabulary(a.Folds())), a.Vocabulary(a.Folds())[:30])
 	for _, aspect := range []string{"rooms", "location", "service", "value", "cleanliness"} {
 		var ours, grade, whole []float64
 		for _, rec := range view.Records() {

@@ -23,6 +23,7 @@ const (
 	isGeneral
 	isSense
 	isGovernor
+	isNeutral
 	notAdjective
 	notAdverb
 )
@@ -35,7 +36,7 @@ var flags = func() map[string]flag {
 	for f, words := range map[flag]map[string]bool{
 		isDeterminer: determiners, isSubject: subjects, isObject: objects, isPreposition: prepositions, isConjunction: conjunctions, isCopula: copulas,
 		isAuxiliary: auxiliaries, isNegator: negators, isDegree: degrees, isAdverb: adverbs, isVerb: verbs, isPlain: plain, isGood: seedGood, isBad: seedBad,
-		isGeneral: general, isGovernor: governors, notAdjective: notAdjectives, notAdverb: notAdverbs,
+		isGeneral: general, isGovernor: governors, isNeutral: neutral, notAdjective: notAdjectives, notAdverb: notAdverbs,
 	} {
 		for w := range words {
 			m[w] |= f

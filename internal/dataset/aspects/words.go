@@ -24,15 +24,17 @@ var (
 
 // Function words by what they do.
 var (
-	determiners = set(`a an the this that these those my your his her its our their some any every each all no another both either neither`)
-	subjects    = set(`i we you he she they it who there`)
-	objects     = set(`me us him them myself yourself himself herself itself ourselves themselves one ones something anything everything
+	determiners = set(`a an the this that these those my your his her its our their some any every each all no another both either neither
+		one two three four five six seven eight nine ten several many few own same other such`)
+	subjects = set(`i we you he she they it who there`)
+	objects  = set(`me us him them myself yourself himself herself itself ourselves themselves ones something anything everything
 		nothing someone anyone everyone nobody none mine yours ours theirs what which whom whose`)
 	prepositions = set(`in on at of for from by as into onto about over under between through during after before above below near off out up
 		down without within along across behind beyond toward towards until till upon per via than since against around among
 		with despite except inside outside besides plus like`)
-	conjunctions = set(`and or but nor so yet if because while although though when where whether unless however therefore then that`)
-	copulas      = set(`is are was were be been being am isn't aren't wasn't weren't i'm it's he's she's that's there's they're we're you're seem
+	conjunctions = set(`and or but nor so yet if because while although though when where whether unless however therefore then that
+		how why whatever whatsoever whenever wherever`)
+	copulas = set(`is are was were be been being am isn't aren't wasn't weren't i'm it's he's she's that's there's they're we're you're seem
 		seems seemed look looks looked feel feels felt sound sounds sounded smell smells smelled taste tastes tasted remain remains remained
 		stay stays stayed became become becomes get gets got turned proved`)
 	auxiliaries = set(`do does did done doing have has had having will would can could shall should may might must don't doesn't didn't haven't
@@ -45,7 +47,8 @@ var (
 		also even only all`)
 	adverbs = set(`not never ever often again already here there now then soon later today maybe perhaps almost enough away back together
 		else instead anyway once twice far well yes no please etc sometimes usually probably actually finally definitely certainly simply
-		basically obviously currently recently immediately quickly easily nearly exactly directly apart ago first second third last next`)
+		basically obviously currently recently immediately quickly easily nearly exactly directly apart ago first second third last next overall
+		sounding looking feeling tasting smelling unfortunately fortunately apparently clearly generally supposedly eventually honestly frankly`)
 )
 
 // verbs stand where nouns may stand too; they count as nouns only right behind a word that noun phrases begin with.
@@ -69,14 +72,14 @@ var verbs = set(`be buy bought buying use used using uses go went going gone goe
 	record recorded connect connected connecting attach attached attaching adjust adjusted adjusting hang hung hanging mount mounted
 	fall falls fell falling stand stands stood standing sit sits sat sitting rest rests rested last lasts lasted lasting save saved
 	saves saving purchase purchased purchasing install installed installing build built review reviewed reviewing rate rated charge
-	charged share shared enter entered lock locked follow followed suggest suggested prefer preferred understand deal dealt meet met
+	charged share shared enter entered lock locked made compared built used found follow followed suggest suggested prefer preferred understand deal dealt meet met
 	love loved loves like liked likes enjoy enjoyed enjoys hate hated hates dislike disliked recommend recommended recommends avoid regret
 	lack lacks lacked fail failed fails`)
 
 // plain are common adjectives, beside the seeds and what endings tell.
 var plain = set(`able big small large little long short high low new old young hot cold warm cool dark bright light heavy soft hard thick thin wide
 	narrow deep shallow loud clear sharp smooth rough tight loose firm stiff flat full empty rich fast quick simple complex modern basic
-	standard regular normal different same similar various several many few other own main real true false right wrong free extra huge
+	standard regular normal different similar various main real true false right wrong free extra huge
 	tiny massive decent ok okay average adequate sufficient cute sweet salty spicy sour bitter crisp warm cozy cosy quaint stylish elegant
 	fancy luxurious central close near safe dangerous crowded busy calm lively dated tired shabby modest pricey inexpensive durable strong
 	versatile accurate sensitive stable compact portable lightweight handy useful natural bright mellow muddy harsh crisp clunky stuck
@@ -97,11 +100,18 @@ var general = set(`thing things lot lots bit way ways time times day days week w
 	miles percent january february march april may june july august september october november december monday tuesday wednesday thursday
 	friday saturday sunday christmas summer winter spring fall line bottom`)
 
+// neutral adjectives say nothing for or against, whatever the ratings of their reviews.
+var neutral = set(`different similar various main whole entire single double available possible certain early late young black white red blue green
+	yellow brown silver wooden plastic metal electric acoustic digital typical particular original complete central`)
+
 // senses are verbs that name an aspect themselves when an opinion follows: "it sounds great" speaks of the sound.
 var senses = map[string]string{
 	"sound": "sound", "sounds": "sound", "sounded": "sound", "look": "look", "looks": "look", "looked": "look", "feel": "feel", "feels": "feel", "felt": "feel",
 	"smell": "smell", "smells": "smell", "smelled": "smell", "taste": "taste", "tastes": "taste", "tasted": "taste", "fit": "fit", "fits": "fit", "fitted": "fit",
 }
+
+// sensing words name an aspect when an opinion stands before: "a great sounding guitar".
+var sensing = map[string]string{"sounding": "sound", "looking": "look", "feeling": "feel", "tasting": "taste", "smelling": "smell"}
 
 // governors take what they judge as an object, right behind them or behind a preposition: "love the tone", "problems with the jack".
 var governors = set(`love loved loves like liked likes enjoy enjoyed enjoys hate hated hates dislike disliked recommend recommended avoid regret lack lacks

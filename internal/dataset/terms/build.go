@@ -14,14 +14,18 @@ const (
 	Auto Source = iota
 	Metadata
 	Reviews
+	Aspects // what reviews judge, as package aspects finds it: in place of Reviews where it is asked for
 )
+
+// FromReviews says whether the vocabulary of a source comes from what people wrote.
+func (s Source) FromReviews() bool { return s == Reviews || s == Aspects }
 
 // Options varies Build. The zero value is sound.
 type Options struct {
 	Source   Source
 	Folds    int     // K of the cross-fitting, 0 = 20
 	Max      int     // most candidate terms of a record, 0 = 8
-	Words    int     // size of a vocabulary mined from reviews, 0 = 40
+	Words    int     // size of a vocabulary from reviews, 0 = 40
 	Shrink   float64 // records' worth of the prior in tastes and opinions, 0 = 3
 	FoldSeed int64   // of the assignment of records to folds
 }
@@ -65,7 +69,7 @@ type cell struct {
 // Names lists the vocabulary: the union of the folds' where it is mined from reviews. The caller must not change it.
 func (t *Terms) Names() []string { return t.names }
 
-// Source says what the vocabulary was made of: Metadata or Reviews.
+// Source says what the vocabulary was made of: Metadata, Reviews or Aspects.
 func (t *Terms) Source() Source { return t.source }
 
 // For returns the candidate terms of record rec's item, most characteristic first. It is empty for an item that nothing describes.
@@ -96,8 +100,8 @@ type vocabulary interface {
 	itemTerms(fold int) [][]int32
 	// spoken says whether reviews tell who speaks of which term; else every record speaks of every term of its item.
 	spoken() bool
-	// mentions lists the terms that a visible record's review names, where they are spoken.
-	mentions(rec int32) []int32
+	// mentions lists the terms that a visible record's review names, where they are spoken, as known with a fold left out.
+	mentions(rec int32, fold int) []int32
 }
 
 // Build makes the terms of every record. All outcomes are read through the view; those of a visible record's fold are left out of
@@ -116,8 +120,14 @@ func Build(view *dataset.View, opts Options) (*Terms, error) {
 		}
 	}
 	voc = meta
-	if source == Reviews {
+	switch source {
+	case Reviews:
 		voc = mine(view, fold, opts)
+	case Aspects:
+		var err error
+		if voc, err = newJudged(view, opts); err != nil {
+			return nil, err
+		}
 	}
 
 	t := &Terms{names: voc.names(), source: source, start: make([]int32, ds.Rated()+1), records: ds.Records}

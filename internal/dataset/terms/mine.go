@@ -185,7 +185,7 @@ func (m *mined) itemTerms(fold int) [][]int32 { return m.byFold[fold] }
 
 func (m *mined) spoken() bool { return true }
 
-func (m *mined) mentions(rec int32) []int32 { return m.said[rec] }
+func (m *mined) mentions(rec int32, _ int) []int32 { return m.said[rec] }
 
 // tokenize lower-cases words, puts plain plurals into the singular and keeps other signs as one token ".", which ends a phrase.
 func tokenize(text string) []string {
