@@ -93,6 +93,9 @@ func (a *Asker) Ask(ctx context.Context, qs []Question, read func(answer string)
 			break
 		}
 		g.Go(func() error {
+			if gctx.Err() != nil { // while it waited for its turn
+				return context.Cause(gctx)
+			}
 			x, err := a.answer(gctx, qs[first[id]], read)
 			if err == nil {
 				x.Identity = id

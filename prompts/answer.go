@@ -30,6 +30,9 @@ var (
 	invented     = regexp.MustCompile(`(?i)\b\d+(?:\.\d+)?\s*(?:/\s*\d+|stars?\b|out of\b|of 5\b|of five\b)|\b(?:one|two|three|four|five)[- ]stars?\b|\brat(?:ed|ing of)\s+\d|\baverage rating\b`)
 )
 
+// heading is what stands before a profile.
+var heading = regexp.MustCompile(`(?i)^(?:[a-z]+ )?profile(?: of [^:.\n]{0,80})?:\s*`)
+
 // notTerms say that there is none, or stand for one.
 var notTerms = []string{"none", "no aspects", "no terms", "n/a", "na", "nothing", "null", "first", "second", "third", "etc", "and", "or", "the", "other"}
 
@@ -109,7 +112,7 @@ func ParseProfile(answer string) (string, *Rejection) {
 	if !utf8.ValidString(answer) {
 		return "", &Rejection{ControlText}
 	}
-	rest := strings.Join(strings.Fields(strip(answer)), " ")
+	rest := strings.Join(strings.Fields(heading.ReplaceAllString(strip(answer), "")), " ")
 	var kept []string
 	why := Empty
 	for n := 0; n < mostSentences && rest != ""; n++ {
