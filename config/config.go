@@ -19,6 +19,7 @@ type Config struct {
 	Training     Training    `key:"training"`
 	Publish      Publish     `key:"publish"`
 	Prompts      Prompts     `key:"prompts"`
+	Profiles     Profiles    `key:"profiles"`
 	Policy       Policy      `key:"policy"`
 	Recommender  Recommender `key:"recommender"`
 	Encoder      Encoder     `key:"encoder"`
@@ -101,6 +102,13 @@ type Prompts struct {
 	Taste       bool `key:"taste" doc:"tell the user's taste per term of the candidate"`
 	Opinions    bool `key:"opinions" doc:"tell other reviewers' opinion per term of the candidate"`
 	Redact      bool `key:"redact" doc:"leave out what comes from reviews (mined terms, opinions of others) and what reaches a person (addresses, numbers, user ids)"`
+}
+
+// Profiles says whether the language model describes the items before it explains. Items without a profile of their own are described by what
+// reviewers speak of either way.
+type Profiles struct {
+	Augment bool `key:"augment" doc:"have the served model write a profile of each item, from its fields and the terms that reviewers speak of; prompts show it in place of the item's own"`
+	Force   bool `key:"force" doc:"let the small warmed-up model write them too, which has learned explanations only"`
 }
 
 // Policy holds the PPO settings. The paper gives none; these are our choices.

@@ -18,7 +18,7 @@ import (
 )
 
 func (a *app) dataCmd() *cobra.Command {
-	cmd := &cobra.Command{Use: "data", Short: "Look at data sets", Example: "  recpie data check my/data\n  recpie data planted --out data/planted"}
+	cmd := &cobra.Command{Use: "data", Short: "Look at data sets", Example: "  recpie data check my/data\n  recpie data aspects my/data --out aspects.jsonl\n  recpie data planted --out data/planted"}
 	var quarantine string
 	check := &cobra.Command{
 		Use: "check PATH", Short: "Read a data set, report what is broken, and show its split", Args: cobra.ExactArgs(1),
@@ -39,7 +39,7 @@ func (a *app) dataCmd() *cobra.Command {
 		},
 	}
 	check.Flags().StringVar(&quarantine, "quarantine", "", "write the broken rows to this file, one JSON object a line")
-	cmd.AddCommand(check, a.plantedCmd())
+	cmd.AddCommand(check, a.aspectsCmd(), a.profilesCmd(), a.plantedCmd())
 	return cmd
 }
 
