@@ -46,6 +46,7 @@ type DataSettings struct {
 	MaxRecords  int // users with more are not drawn into the sample, 0: no limit
 	Seed        int64
 	Prompts     prompts.Settings
+	Terms       terms.Source // what the terms of prompts are made of
 	Quarantine  string // file for broken rows, "" for none
 	TextOnly    bool   // prompts only: the networks' biases and features are left out
 }
@@ -79,7 +80,7 @@ func PrepareData(ctx context.Context, ds *dataset.Dataset, report *dataset.Repor
 			return nil, err
 		}
 	}
-	source := terms.Auto
+	source := s.Terms
 	if s.Prompts.Redact {
 		source = terms.Metadata // reviews stay here
 	}

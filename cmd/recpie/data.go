@@ -11,6 +11,7 @@ import (
 
 	"recpie/config"
 	"recpie/internal/dataset"
+	"recpie/internal/dataset/terms"
 	"recpie/internal/fault"
 	"recpie/orchestrator"
 	"recpie/prompts"
@@ -89,7 +90,8 @@ func prepare(ctx context.Context, c *config.Config) (*orchestrator.Workspace, er
 func dataSettings(c *config.Config) orchestrator.DataSettings {
 	s := prompts.DefaultSettings()
 	s.History, s.Terms, s.Taste, s.Opinions, s.Redact = c.Prompts.History, c.Prompts.Terms, c.Prompts.Taste, c.Prompts.Opinions, c.Prompts.Redact
-	return orchestrator.DataSettings{SamplePairs: c.Data.SamplePairs, MinRecords: c.Data.MinRecords, MaxRecords: c.Data.MaxRecords, Seed: c.Seed, Prompts: s}
+	source, _ := terms.ParseSource(c.Prompts.Source) // checked when it was read
+	return orchestrator.DataSettings{Terms: source, SamplePairs: c.Data.SamplePairs, MinRecords: c.Data.MinRecords, MaxRecords: c.Data.MaxRecords, Seed: c.Seed, Prompts: s}
 }
 
 // networkSettings starts from what suits the number of training records and lets the user's settings win.

@@ -2,6 +2,7 @@ package terms
 
 import (
 	"math"
+	"slices"
 
 	"recpie/internal/dataset"
 )
@@ -16,6 +17,23 @@ const (
 	Reviews
 	Aspects // what reviews judge, as package aspects finds it: in place of Reviews where it is asked for
 )
+
+// sourceNames are the sources as settings name them.
+var sourceNames = [...]string{Auto: "auto", Metadata: "metadata", Reviews: "reviews", Aspects: "aspects"}
+
+// ParseSource reads the name of a source; ok is false for another word.
+func ParseSource(name string) (s Source, ok bool) {
+	i := slices.Index(sourceNames[:], name)
+	return Source(max(i, 0)), i >= 0
+}
+
+// String returns the source's name in settings.
+func (s Source) String() string {
+	if s < 0 || int(s) >= len(sourceNames) {
+		return "unknown"
+	}
+	return sourceNames[s]
+}
 
 // FromReviews says whether the vocabulary of a source comes from what people wrote.
 func (s Source) FromReviews() bool { return s == Reviews || s == Aspects }
