@@ -11,6 +11,7 @@ import (
 
 	"recpie/config"
 	"recpie/internal/dataset"
+	"recpie/internal/dataset/terms"
 	"recpie/internal/fault"
 	"recpie/orchestrator"
 	"recpie/prompts"
@@ -18,7 +19,7 @@ import (
 )
 
 func (a *app) dataCmd() *cobra.Command {
-	cmd := &cobra.Command{Use: "data", Short: "Get, import, check and describe data sets", Example: "  recpie data get yelp\n  recpie data import --format csv ratings.csv --out data/mine\n  recpie data check data/mine\n  recpie data stats data/mine"}
+	cmd := &cobra.Command{Use: "data", Short: "Get, import, check and describe data sets", Example: "  recpie data get yelp\n  recpie data import --format csv ratings.csv --out data/mine\n  recpie data check data/mine\n  recpie data stats data/mine\n  recpie data aspects data/mine --out aspects.jsonl"}
 	var quarantine string
 	var verify bool
 	check := &cobra.Command{
@@ -43,7 +44,7 @@ manifest, with --verify their SHA-256.`,
 	}
 	check.Flags().StringVar(&quarantine, "quarantine", "", "write the broken rows to this file, one JSON object a line")
 	check.Flags().BoolVar(&verify, "verify", false, "compare the SHA-256 of every file of an imported set")
-	cmd.AddCommand(check, a.getCmd(), a.statsCmd(), a.plantedCmd())
+	cmd.AddCommand(check, a.getCmd(), a.statsCmd(), a.aspectsCmd(), a.profilesCmd(), a.plantedCmd())
 	return cmd
 }
 
@@ -102,7 +103,8 @@ func prepareSide(ctx context.Context, c *config.Config, blind bool) (*orchestrat
 func dataSettings(c *config.Config) orchestrator.DataSettings {
 	s := prompts.DefaultSettings()
 	s.History, s.Terms, s.Taste, s.Opinions, s.Redact = c.Prompts.History, c.Prompts.Terms, c.Prompts.Taste, c.Prompts.Opinions, c.Prompts.Redact
-	return orchestrator.DataSettings{SamplePairs: c.Data.SamplePairs, MinRecords: c.Data.MinRecords, TrainSparse: c.Data.TrainSparse, MaxRecords: c.Data.MaxRecords, Seed: c.Seed, Prompts: s}
+	source, _ := terms.ParseSource(c.Prompts.Source) // checked when it was read
+	return orchestrator.DataSettings{Terms: source, SamplePairs: c.Data.SamplePairs, MinRecords: c.Data.MinRecords, TrainSparse: c.Data.TrainSparse, MaxRecords: c.Data.MaxRecords, Seed: c.Seed, Prompts: s}
 }
 
 // networkSettings starts from what suits the number of training records and lets the user's settings win.
