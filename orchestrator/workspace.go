@@ -48,9 +48,9 @@ type DataSettings struct {
 	Seed        int64
 	Prompts     prompts.Settings
 	Terms       terms.Source // what the terms of prompts are made of
-	Quarantine  string // file for broken rows, "" for none
-	TextOnly    bool   // prompts only: the networks' biases and features are left out
-	Blind       bool   // without test outcomes, and so without the final side
+	Quarantine  string       // file for broken rows, "" for none
+	TextOnly    bool         // prompts only: the networks' biases and features are left out
+	Blind       bool         // without test outcomes, and so without the final side
 }
 
 // Prepare reads the data, splits it, and computes for both sides what prompts and networks need.
