@@ -74,6 +74,10 @@ func TestDataImport(t *testing.T) {
 	if out := must(t, dir, nil, "data", "stats", "all").stdout; !strings.Contains(out, "records            18") {
 		t.Error(out)
 	}
+	must(t, dir, nil, "data", "import", "--format", "csv", "ratings.csv", "--domain", "movie", "--scale", "0..5", "--out", "named")
+	if out := must(t, dir, nil, "data", "check", "named").stdout; !strings.Contains(out, `domain movie, "watched this movie", ratings 0..5`) {
+		t.Error(out)
+	}
 	if err := os.Truncate(filepath.Join(dir, "all", "items.parquet"), 9); err != nil {
 		t.Fatal(err)
 	}
@@ -98,6 +102,8 @@ func TestDataImportIsAskedRightly(t *testing.T) {
 		"not a condition":              {exitUsage, []string{"ratings.csv", "--format", "csv", "--out", "x", "--where", "film"}},
 		"--max-broken":                 {exitUsage, []string{"ratings.csv", "--format", "csv", "--out", "x", "--max-broken", "7"}},
 		"cannot be negative":           {exitUsage, []string{"ratings.csv", "--format", "csv", "--out", "x", "--min-item", "-1"}},
+		"--scale is two numbers":       {exitUsage, []string{"ratings.csv", "--format", "csv", "--out", "x", "--scale", "5..1"}},
+		"unknown domain \"film\"":      {exitFailed, []string{"ratings.csv", "--format", "csv", "--out", "x", "--domain", "film"}},
 		"nowhere.csv":                  {exitFailed, []string{"nowhere.csv", "--format", "csv", "--out", "x"}},
 		"is there already":             {exitFailed, []string{"ratings.csv", "--format", "csv", "--out", "."}},
 		"neither items nor records":    {exitFailed, []string{"ratings.csv", "--format", "csv", "--out", "x", "--where", "city=Rome"}},

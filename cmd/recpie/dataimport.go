@@ -8,6 +8,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -32,6 +33,7 @@ type importFlags struct {
 	limitUsers           int
 	sample               int64
 	workers              int
+	domain, scale        string
 }
 
 func (a *app) importCmd() *cobra.Command {
@@ -48,7 +50,8 @@ A condition of --where is KEY=VALUE with an input of the items, a column of the 
 divided by bars, or a range of numbers as 94035..94043; upper and lower case are the same. Several conditions, divided by commas, must all hold. Of jsonl
 files --where says how columns are called, as rating=stars.
 
-A dataset.yaml beside the first file says what the format does not: domain, verb, scale.
+What the format does not say (csv, jsonl and recbole say neither domain nor scale) comes from --domain and --scale, else from a dataset.yaml beside the
+first file.
 
 Broken rows are left out and kept in quarantine.jsonl; more of them than --max-broken are an error. Memory grows with the numbers of different users and
 items, not with that of the records; the folder of --out needs room for the records while the import runs.
@@ -57,7 +60,7 @@ Formats:
 ` + formatList(),
 		Example: `  recpie data import --format yelp yelp_academic_dataset_business.json yelp_academic_dataset_review.json --where state=PA --out data/yelp
   recpie data import --format amazon-2023 Movies_and_TV.jsonl.gz meta_Movies_and_TV.jsonl.gz --k-core 5 --from 2018-01-01 --out data/movies
-  recpie data import --format csv ratings.csv --min-user 5 --limit-users 1000 --seed 7 --out data/mine`,
+  recpie data import --format csv ratings.csv --domain movie --scale 1..5 --min-user 5 --limit-users 1000 --seed 7 --out data/mine`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := a.load()
 			if err != nil {
@@ -96,6 +99,8 @@ Formats:
 	fl.IntVar(&f.limitUsers, "limit-users", 0, "keep so many users, drawn by --seed")
 	fl.Int64Var(&f.sample, "sample", 0, "a try-out: read so many records and no further")
 	fl.Lookup("sample").NoOptDefVal = "100000"
+	fl.StringVar(&f.domain, "domain", "", "movie, product, hotel, restaurant or place, where the format does not say")
+	fl.StringVar(&f.scale, "scale", "", "lowest and highest rating as 1..5, where the format does not say")
 	fl.IntVar(&f.workers, "workers", 0, "parsers and writers at work at once, 0 = number of cores")
 	return cmd
 }
@@ -137,7 +142,7 @@ func (f *importFlags) options(cmd *cobra.Command, files []string, seed int64) (i
 	if err != nil {
 		return o, err
 	}
-	if o.Spec, err = dataset.SpecBeside(files[0]); err != nil {
+	if o.Spec, err = f.spec(files[0]); err != nil {
 		return o, err
 	}
 	o.Open = func(opts formats.Options) (formats.Source, error) {
@@ -146,6 +151,26 @@ func (f *importFlags) options(cmd *cobra.Command, files []string, seed int64) (i
 	}
 	_, err = o.Open(formats.Options{}) // names of formats, files and conditions are errors of usage
 	return o, err
+}
+
+// spec is what dataset.yaml beside the raw files says, and before it the flags.
+func (f *importFlags) spec(file string) (dataset.Spec, error) {
+	s, err := dataset.SpecBeside(file)
+	if err != nil {
+		return s, err
+	}
+	s.Domain = cmp.Or(f.domain, s.Domain)
+	if f.scale == "" {
+		return s, nil
+	}
+	lo, hi, _ := strings.Cut(f.scale, "..")
+	var errLo, errHi error
+	s.Min, errLo = strconv.ParseFloat(lo, 64)
+	s.Max, errHi = strconv.ParseFloat(hi, 64)
+	if cmp.Or(errLo, errHi) != nil || !(s.Min < s.Max) {
+		return s, fmt.Errorf("--scale is two numbers as 1..5, not %q", f.scale)
+	}
+	return s, nil
 }
 
 // conditions divides the conditions into those that the format itself knows and those of the filters.
