@@ -33,11 +33,14 @@ func (k reviewKeys) parser(spec dataset.Spec, wanted func(item string) bool) par
 	for _, c := range k.outcomes {
 		keys = append(keys, c.key)
 	}
-	s, values := scanner{python: k.python}, make([]value, len(keys))
+	s, values := newScanner(keys, k.python), make([]value, len(keys))
+	var long texts
+	var found outcomes
 	return func(row []byte, _, ordinal int) (e dataset.Event, st status, bad *dataset.RowError) {
-		if bad = s.object(row, keys, values); bad != nil {
+		if bad = s.object(row, values); bad != nil {
 			return e, kept, bad
 		}
+		found.begin()
 		e.Row = ordinal
 		var ok bool
 		for at, to := range []*string{&e.User, &e.Item} {
@@ -68,14 +71,15 @@ func (k reviewKeys) parser(spec dataset.Spec, wanted func(item string) bool) par
 			if v == nil {
 				continue
 			}
-			text, ok := v.string()
+			text, ok := long.line(v, false)
 			if !ok {
 				return e, kept, badField(c.key, nil, "the text is not valid UTF-8 or has a broken escape", "convert the file to UTF-8")
 			}
-			if text = oneLine(text); text != "" {
-				e.Outcomes = append(e.Outcomes, dataset.Field{Name: c.name, Value: text})
+			if text != "" {
+				found.add(c.name, text)
 			}
 		}
+		e.Outcomes = found.take()
 		return e, kept, nil
 	}
 }
@@ -98,17 +102,6 @@ func (k reviewKeys) seconds(v value) (int64, bool) {
 	return int64(x), ok && math.Abs(x) < 1<<40
 }
 
-// oneLine replaces line breaks and other control characters by spaces.
-func oneLine(s string) string {
-	clean := strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f || r == 0x2028 || r == 0x2029 {
-			return ' '
-		}
-		return r
-	}, s)
-	return strings.TrimSpace(clean)
-}
-
 // itemKeys says how a format describes items.
 type itemKeys struct {
 	keys   []string
@@ -118,9 +111,9 @@ type itemKeys struct {
 }
 
 func (k itemKeys) parser() parser[dataset.Item] {
-	s, values := scanner{python: k.python}, make([]value, len(k.keys))
+	s, values := newScanner(k.keys, k.python), make([]value, len(k.keys))
 	return func(row []byte, _, _ int) (it dataset.Item, st status, bad *dataset.RowError) {
-		if bad = s.object(row, k.keys, values); bad != nil {
+		if bad = s.object(row, values); bad != nil {
 			return it, kept, bad
 		}
 		broken := -1
