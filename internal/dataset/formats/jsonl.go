@@ -1,6 +1,7 @@
 package formats
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"math"
@@ -25,6 +26,14 @@ type reviewKeys struct {
 func badField(field string, v value, reason, remedy string) *dataset.RowError {
 	text, _ := v.string()
 	return &dataset.RowError{Field: field, Value: strings.ToValidUTF8(text, "�"), Reason: reason, Remedy: remedy}
+}
+
+// badText is the error of a text that cannot be decoded.
+func badText(field string, v value) *dataset.RowError {
+	if bytes.IndexByte(v, 0) >= 0 {
+		return badField(field, nil, "the text holds a zero byte", "the file is damaged, or not text")
+	}
+	return badField(field, nil, "the text is not valid UTF-8 or has a broken escape", "convert the file to UTF-8")
 }
 
 // parser makes a parser of records. wanted may be nil; it picks records by their item.
@@ -73,7 +82,7 @@ func (k reviewKeys) parser(spec dataset.Spec, wanted func(item string) bool) par
 			}
 			text, ok := long.line(v, false)
 			if !ok {
-				return e, kept, badField(c.key, nil, "the text is not valid UTF-8 or has a broken escape", "convert the file to UTF-8")
+				return e, kept, badText(c.key, v)
 			}
 			if text != "" {
 				found.add(c.name, text)
@@ -140,7 +149,7 @@ func (k itemKeys) parser() parser[dataset.Item] {
 		it, st = k.item(values, text, list)
 		switch {
 		case broken >= 0:
-			return it, kept, badField(k.keys[broken], nil, "the text is not valid UTF-8 or has a broken escape", "convert the file to UTF-8")
+			return it, kept, badText(k.keys[broken], values[broken])
 		case it.ID == "":
 			return it, kept, badField(k.keys[0], values[0], "the id is missing", "every item needs an id")
 		}

@@ -15,25 +15,32 @@ type splitter struct {
 	undone []byte // fields whose doubled quotes are made single
 }
 
-// split cuts a row into fields. The error's column is set where the quotes are wrong.
+// text checks that a field is text.
+func text(field []byte) *dataset.RowError {
+	odd := field[special(field):] // what comes before is ASCII
+	if !utf8.Valid(odd) {
+		return &dataset.RowError{Reason: "not valid UTF-8", Remedy: "convert the file to UTF-8"}
+	}
+	if bytes.IndexByte(odd, 0) >= 0 {
+		return &dataset.RowError{Reason: "the row holds a zero byte", Remedy: "the file is damaged, or not text"}
+	}
+	return nil
+}
+
+// split cuts a row into fields, whose bytes it does not look at. The error's column is set where the quotes are wrong.
 func (s *splitter) split(row []byte) ([][]byte, *dataset.RowError) {
-	if !utf8.Valid(row) {
-		return nil, &dataset.RowError{Reason: "not valid UTF-8", Remedy: "convert the file to UTF-8"}
-	}
-	if bytes.IndexByte(row, 0) >= 0 {
-		return nil, &dataset.RowError{Reason: "the row holds a zero byte", Remedy: "the file is damaged, or not text"}
-	}
 	s.fields, s.undone = s.fields[:0], s.undone[:0]
-	if len(row) > cap(s.undone) {
+	quotes := s.quotes && bytes.IndexByte(row, '"') >= 0
+	if quotes && len(row) > cap(s.undone) {
 		s.undone = make([]byte, 0, 2*len(row)) // never grown while fields refer to it
 	}
 	for rest := row; ; {
 		var field []byte
 		var bad *dataset.RowError
-		if s.quotes && len(rest) > 0 && rest[0] == '"' {
+		if quotes && len(rest) > 0 && rest[0] == '"' {
 			field, rest, bad = s.quoted(row, rest)
 		} else {
-			field, rest, bad = s.plain(row, rest)
+			field, rest, bad = s.plain(row, rest, quotes)
 		}
 		if bad != nil {
 			return nil, bad
@@ -45,7 +52,7 @@ func (s *splitter) split(row []byte) ([][]byte, *dataset.RowError) {
 }
 
 // plain takes a field without quotes off rest; what is left is nil after the last field.
-func (s *splitter) plain(row, rest []byte) (field, left []byte, bad *dataset.RowError) {
+func (s *splitter) plain(row, rest []byte, quotes bool) (field, left []byte, bad *dataset.RowError) {
 	var at int
 	if len(s.sep) == 1 {
 		at = bytes.IndexByte(rest, s.sep[0])
@@ -55,7 +62,7 @@ func (s *splitter) plain(row, rest []byte) (field, left []byte, bad *dataset.Row
 	if field = rest; at >= 0 {
 		field, left = rest[:at], rest[at+len(s.sep):]
 	}
-	if s.quotes && bytes.IndexByte(field, '"') >= 0 {
+	if quotes && bytes.IndexByte(field, '"') >= 0 {
 		return nil, nil, &dataset.RowError{Column: len(row) - len(rest) + 1, Reason: "a quote inside a field that does not begin with one", Remedy: "quote the whole field and double the quotes in it"}
 	}
 	return field, left, nil

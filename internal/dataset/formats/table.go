@@ -144,7 +144,11 @@ func (h *header) read(f tableFile, row []byte, needed [][]string) error {
 	wrong := func(value, reason, remedy string) error {
 		return fault.New(fault.Fatal, "", &dataset.RowError{File: f.path, Line: 1, Field: "header", Value: shorten(value, 80), Reason: reason, Remedy: remedy})
 	}
-	fields, bad := f.splitter().split(row)
+	bad := text(row)
+	var fields [][]byte
+	if bad == nil {
+		fields, bad = f.splitter().split(row)
+	}
 	if bad != nil {
 		bad.File, bad.Line = f.path, 1
 		return fault.New(fault.Fatal, "", bad)
@@ -181,15 +185,15 @@ func (s *tableSet) events() rowReader[dataset.Event] {
 			return e, kept, &dataset.RowError{Field: h.names[column], Value: string(fields[column]), Reason: reason, Remedy: remedy}
 		}
 		e.Row = ordinal
-		for _, id := range []struct {
-			column int
-			to     *string
-		}{{h.user, &e.User}, {h.item, &e.Item}} {
-			if len(bytes.TrimSpace(fields[id.column])) == 0 {
-				return wrong(id.column, "the id is missing", "every record needs a user and an item")
+		for _, id := range [...]int{h.user, h.item} {
+			if len(bytes.TrimSpace(fields[id])) == 0 {
+				return wrong(id, "the id is missing", "every record needs a user and an item")
 			}
-			*id.to = string(fields[id.column])
+			if bad := text(fields[id]); bad != nil {
+				return e, kept, bad
+			}
 		}
+		e.User, e.Item = ids(fields[h.user], fields[h.item])
 		rating := bytes.TrimSpace(fields[h.rating])
 		if len(rating) == 0 {
 			return e, unrated, nil
@@ -202,8 +206,8 @@ func (s *tableSet) events() rowReader[dataset.Event] {
 			return wrong(h.rating, fmt.Sprintf("the rating is outside %g..%g", s.spec.Min, s.spec.Max), "is the file of this format?")
 		}
 		if h.time >= 0 {
-			if text := bytes.TrimSpace(fields[h.time]); len(text) > 0 {
-				x, ok := parseFloat(text)
+			if word := bytes.TrimSpace(fields[h.time]); len(word) > 0 {
+				x, ok := parseFloat(word)
 				if !ok || math.Abs(x) >= 1<<40 {
 					return wrong(h.time, "the time cannot be read", "times are seconds since 1970, UTC")
 				}
@@ -212,8 +216,12 @@ func (s *tableSet) events() rowReader[dataset.Event] {
 		}
 		found.begin()
 		for _, k := range h.outcomes {
-			if text, _ := long.line(fields[k], true); text != "" {
-				found.add(h.names[k], text)
+			line, ok := long.line(fields[k], true)
+			if !ok {
+				return e, kept, text(fields[k])
+			}
+			if line != "" {
+				found.add(h.names[k], line)
 			}
 		}
 		e.Outcomes = found.take()
@@ -232,6 +240,11 @@ func (s *tableSet) described() rowReader[dataset.Item] {
 				return ""
 			}
 			return oneLine(string(fields[column]))
+		}
+		for _, f := range fields {
+			if bad := text(f); bad != nil {
+				return it, kept, bad
+			}
 		}
 		if it.ID = strings.TrimSpace(string(fields[h.item])); it.ID == "" {
 			return it, kept, &dataset.RowError{Field: h.names[h.item], Reason: "the id is missing", Remedy: "every item needs an id"}

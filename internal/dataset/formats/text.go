@@ -17,7 +17,8 @@ type texts struct{ piece strings.Builder }
 const pieceSize = 32 << 10 // bytes
 
 // line decodes a value, or with raw takes its bytes as they are, and gives it as one line: line breaks and other control characters are
-// spaces, and none begin or end it. ok is false for a broken escape, half a surrogate pair or invalid UTF-8.
+// spaces, and none begin or end it. ok is false for a broken escape, half a surrogate pair, a zero byte or
+// invalid UTF-8.
 func (t *texts) line(v []byte, raw bool) (text string, ok bool) {
 	if !raw && value(v).isText() {
 		v = v[1 : len(v)-1]
@@ -31,16 +32,30 @@ func (t *texts) line(v []byte, raw bool) (text string, ok bool) {
 	return strings.TrimSpace(t.piece.String()[from:]), ok
 }
 
-// oneLine replaces line breaks and other control characters by spaces and takes off those at the ends. Invalid UTF-8 is replaced.
-func oneLine(s string) string {
+// ids makes the two ids of a record, which share their memory.
+func ids(user, item []byte) (string, string) {
 	var b strings.Builder
-	if b.Grow(len(s)); !decode(&b, []byte(s), false, true) {
-		return oneLine(strings.ToValidUTF8(s, "�"))
-	}
-	return strings.TrimSpace(b.String())
+	b.Grow(len(user) + len(item))
+	b.Write(user)
+	b.Write(item)
+	both := b.String()
+	return both[:len(user)], both[len(user):]
 }
 
-// decode writes text to b, its escapes resolved and, with line, its control characters replaced by spaces. It stops at what is invalid.
+// oneLine replaces line breaks and other control characters by spaces and takes off those at the ends.
+func oneLine(s string) string {
+	return strings.TrimSpace(strings.Map(func(r rune) rune {
+		if breaks(r) {
+			return ' '
+		}
+		return r
+	}, s))
+}
+
+// breaks says whether a character has no place in a line.
+func breaks(r rune) bool { return r < ' ' || r == 0x7f || r == 0x2028 || r == 0x2029 }
+
+// decode writes text to b, its escapes resolved and, with line, its control characters replaced by spaces. It stops at what is invalid, a zero byte too.
 func decode(b *strings.Builder, in []byte, escapes, line bool) (ok bool) {
 	for {
 		n := special(in)
@@ -50,6 +65,8 @@ func decode(b *strings.Builder, in []byte, escapes, line bool) (ok bool) {
 		}
 		r, size := rune(in[0]), 1
 		switch {
+		case r == 0:
+			return false
 		case r == '\\' && escapes:
 			if r, size = escape(in); size == 0 {
 				return false
@@ -59,7 +76,7 @@ func decode(b *strings.Builder, in []byte, escapes, line bool) (ok bool) {
 				return false
 			}
 		}
-		if line && (r < ' ' || r == 0x7f || r == 0x2028 || r == 0x2029) {
+		if line && breaks(r) {
 			r = ' '
 		}
 		b.WriteRune(r)
