@@ -61,8 +61,7 @@ test-vllm-scale: setup ## 20,000 rows with kills, 50 adapter versions, prefix ca
 	@scripts/peers/vllm.sh scale
 
 fuzz: ## every reader of raw formats, ten seconds each (FUZZTIME)
-	@for f in $$(go test ./internal/dataset/formats -list Fuzz | grep ^Fuzz); do echo $$f; \
-		out=$$(go test ./internal/dataset/formats -run xxx -fuzz "^$$f$$" -fuzztime $${FUZZTIME:-10s} 2>&1) || { echo "$$out"; exit 1; }; done
+	@scripts/fuzz.sh ./internal/dataset/formats $${FUZZTIME:-10s}
 
 nightly: build ## the long suites: real data sets, five seeds
 	@RECPIE_LONG=1 go test ./internal/dataset/formats -run FlatMemory -timeout 60m -v

@@ -20,6 +20,7 @@ type Side struct {
 	View     *dataset.View
 	Terms    *terms.Terms
 	Renderer *prompts.Renderer
+	Items    *Items            // what is known of items beside their own fields; nil: nothing is
 	Net      *recommender.Data // biases and features
 }
 
@@ -34,6 +35,7 @@ type Workspace struct {
 	Train, Final Side
 
 	prompts prompts.Settings
+	seed    int64
 }
 
 // DataSettings say which records a run is about and what prompts show of them.
@@ -45,9 +47,10 @@ type DataSettings struct {
 	MaxRecords  int  // users with more are not drawn into the sample, 0: no limit
 	Seed        int64
 	Prompts     prompts.Settings
-	Quarantine  string // file for broken rows, "" for none
-	TextOnly    bool   // prompts only: the networks' biases and features are left out
-	Blind       bool   // without test outcomes, and so without the final side
+	Terms       terms.Source // what the terms of prompts are made of
+	Quarantine  string       // file for broken rows, "" for none
+	TextOnly    bool         // prompts only: the networks' biases and features are left out
+	Blind       bool         // without test outcomes, and so without the final side
 }
 
 // Prepare reads the data, splits it, and computes for both sides what prompts and networks need.
@@ -65,7 +68,7 @@ func PrepareData(ctx context.Context, ds *dataset.Dataset, report *dataset.Repor
 	if err != nil {
 		return nil, err
 	}
-	w := &Workspace{Data: ds, Report: report, Split: split, prompts: s.Prompts}
+	w := &Workspace{Data: ds, Report: report, Split: split, prompts: s.Prompts, seed: s.Seed}
 	if s.SamplePairs > 0 || s.MaxRecords > 0 {
 		w.Split = split.SampleUsers(ds, dataset.Sample{Pairs: s.SamplePairs, MaxRecords: s.MaxRecords, Seed: s.Seed})
 		if w.Split.Sample != nil && w.Split.Sample.Users == 0 {
@@ -86,21 +89,27 @@ func PrepareData(ctx context.Context, ds *dataset.Dataset, report *dataset.Repor
 			return nil, err
 		}
 	}
-	source := terms.Auto
+	source := s.Terms
 	if s.Prompts.Redact {
 		source = terms.Metadata // reviews stay here
 	}
+	spoken := !s.Prompts.Redact && ds.Spec.Review != "" && slices.ContainsFunc(ds.Items, func(it dataset.Item) bool { return it.Profile == "" })
 	var g errgroup.Group
 	for _, side := range sides {
 		g.Go(func() (err error) {
 			if side.Terms, err = terms.Build(side.View, terms.Options{Source: source, FoldSeed: s.Seed, Max: s.Prompts.Terms}); err != nil {
 				return err
 			}
-			side.Renderer, err = prompts.New(s.Prompts, side.View, side.Terms)
+			if spoken { // reviewers' terms stand for the profiles that are missing
+				side.Items, err = newItems(ctx, side.View, s.Seed, true)
+			}
 			return err
 		})
 	}
 	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	if err := w.render(); err != nil {
 		return nil, err
 	}
 	if s.TextOnly {
@@ -112,6 +121,23 @@ func PrepareData(ctx context.Context, ds *dataset.Dataset, report *dataset.Repor
 		}
 	}
 	return w, nil
+}
+
+// render makes the prompts of both sides anew, of what is known by now.
+func (w *Workspace) render() (err error) {
+	for _, side := range []*Side{&w.Train, &w.Final} {
+		if side.View == nil {
+			continue // a blind workspace has no final side
+		}
+		s := w.prompts
+		if side.Items != nil {
+			s.Items = side.Items
+		}
+		if side.Renderer, err = prompts.New(s, side.View, side.Terms); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // SideOf returns the side that explanations of rec are written from: those of test records and of candidates from Final.

@@ -254,6 +254,11 @@ func (t *task) connect(ctx context.Context, state, local string, show *progress.
 	if t.b, err = connect(ctx, t.c, t.w, state, local, show); err != nil {
 		return err
 	}
+	if t.reqs == nil {
+		if err := augment(ctx, t.c, t.w, t.b, t.asks.recs, show); err != nil {
+			return err
+		}
+	}
 	who, newcomers, err := t.writes(t.b.base, t.b.baseID)
 	if err != nil {
 		return err
@@ -361,6 +366,10 @@ func fetch(ctx context.Context, db *queue.DB, b queue.Batch, own string, show *p
 	if len(t.c.Inference.Endpoints) == 0 {
 		t.close()
 		return nil, fault.WithHint(fault.Newf(fault.Fatal, "batch "+b.Name, "it was planned for the embedded server of the machine that planned it"), "continue it there, or plan it with inference.endpoints")
+	}
+	if t.c.Profiles.Augment && t.reqs == nil { // a model may answer differently there, and prompts must be equal
+		t.close()
+		return nil, fault.WithHint(fault.Newf(fault.Fatal, "batch "+b.Name, "its prompts show profiles that the planner's model wrote"), "continue it with 'recpie explain' where it was planned, or plan it with profiles.augment: false")
 	}
 	if text := t.leaving(ctx, j.Policy != ""); text != "" {
 		show.Printf("batch %s: %s", b.Name, text)

@@ -6,6 +6,8 @@ import (
 	"io"
 	"slices"
 	"strings"
+
+	"recpie/internal/dataset/layout"
 )
 
 // RowError says what is wrong with one row of a file and what would mend it.
@@ -64,7 +66,7 @@ type SplitReport struct {
 type Report struct {
 	Name         string       `json:"name"`
 	Path         string       `json:"path"`
-	Format       string       `json:"format"` // csv, recbole
+	Format       string       `json:"format"` // csv, jsonl, parquet, recbole, recpie
 	Spec         Spec         `json:"spec"`
 	Files        []FileReport `json:"files"`
 	Users        int          `json:"users"`
@@ -78,6 +80,16 @@ type Report struct {
 	Ignored      []string     `json:"ignored,omitempty"`   // columns of the items file that are not allow-listed
 	Warnings     []string     `json:"warnings,omitempty"`
 	Split        *SplitReport `json:"split,omitempty"`
+	Imported     *Imported    `json:"imported,omitempty"` // nil for raw files
+}
+
+// Imported says where an imported set comes from and what the import left out.
+type Imported struct {
+	Program  string         `json:"program"`
+	Source   layout.Source  `json:"source"`
+	Options  map[string]any `json:"options,omitempty"`
+	Counts   layout.Counts  `json:"counts"`
+	Verified bool           `json:"verified"` // digests were compared, not sizes alone
 }
 
 // Broken counts the quarantined rows of all files.
@@ -98,6 +110,13 @@ func (r *Report) WriteText(w io.Writer) error {
 	if s := r.Split; s != nil {
 		fmt.Fprintf(&b, "  split: %d users, train %d, validation %d, test %d; %d users cut inside a tie; digest %.12s\n",
 			s.Users, s.Train, s.Val, s.Test, s.TieCuts, s.Digest)
+	}
+	if m := r.Imported; m != nil {
+		how := "sizes compared"
+		if m.Verified {
+			how = "SHA-256 compared"
+		}
+		fmt.Fprintf(&b, "  imported from %s (%d files, %s): %s\n", m.Source.Format, len(m.Source.Files), how, m.Counts.String())
 	}
 	for _, f := range r.Files {
 		fmt.Fprintf(&b, "  %s: %d rows, %d kept, %d unrated, %d duplicates, %d broken\n", f.Path, f.Rows, f.Kept, f.Unrated, f.Duplicates, f.Broken)
