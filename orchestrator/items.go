@@ -6,8 +6,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 
 	"recpie/internal/dataset"
@@ -42,7 +40,7 @@ func newItems(ctx context.Context, view *dataset.View, seed int64, reviews bool)
 func (it *Items) sum(seed int64) {
 	h := sha256.New()
 	fmt.Fprintf(h, "recpie items 1\n%s %d %v\n", it.view.Digest(), seed, it.aspects != nil)
-	for _, k := range slices.SortedFunc(maps.Keys(it.profiles), knownItem.compare) {
+	for _, k := range sortedKnown(it.profiles) {
 		fmt.Fprintf(h, "%d %d %q\n", k.item, k.fold, it.profiles[k])
 	}
 	it.digest = hex.EncodeToString(h.Sum(nil))

@@ -36,6 +36,7 @@ type Workspace struct {
 
 	prompts prompts.Settings
 	seed    int64
+	written bool // a model wrote profiles
 }
 
 // DataSettings say which records a run is about and what prompts show of them.
@@ -47,8 +48,8 @@ type DataSettings struct {
 	Seed        int64
 	Prompts     prompts.Settings
 	Terms       terms.Source // what the terms of prompts are made of
-	Quarantine  string // file for broken rows, "" for none
-	TextOnly    bool   // prompts only: the networks' biases and features are left out
+	Quarantine  string       // file for broken rows, "" for none
+	TextOnly    bool         // prompts only: the networks' biases and features are left out
 }
 
 // Prepare reads the data, splits it, and computes for both sides what prompts and networks need.

@@ -248,4 +248,25 @@ func TestDataProfiles(t *testing.T) {
 	if bytes.Equal(s.read(t, "with/explanations.jsonl"), s.read(t, "without/explanations.jsonl")) {
 		t.Error("prompts with and without profiles get the same answers")
 	}
+
+	// a worker on another machine, which has none of them, writes what was written here
+	there := explain("there", "--set", "profiles.augment=true", "--db", "there.db", "--plan-only")
+	if there.code != exitOK || s.questions(t) != 0 {
+		t.Fatal(there.stderr)
+	}
+	other := &scene{dir: t.TempDir()}
+	other.env = []string{"RECPIE_CACHE=" + other.path("cache")}
+	if err := os.Rename(s.path("there.db"), other.path("there.db")); err != nil {
+		t.Fatal(err)
+	}
+	work(t, other, nil, "there.db", "there")
+	if n := s.questions(t); n != 0 {
+		t.Errorf("the worker asked for %d profiles", n)
+	}
+	if err := os.Rename(other.path("there.db"), s.path("there.db")); err != nil {
+		t.Fatal(err)
+	}
+	if o := explain("there", "--set", "profiles.augment=true", "--db", "there.db"); o.code != exitOK || !bytes.Equal(s.read(t, "there/explanations.jsonl"), s.read(t, "with/explanations.jsonl")) {
+		t.Errorf("the worker's rows differ: %s", o.stderr)
+	}
 }
