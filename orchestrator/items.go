@@ -82,21 +82,23 @@ func (it *Items) terms(k knownItem) []string {
 // Digest implements prompts.Items.
 func (it *Items) Digest() string { return it.digest }
 
-// Text describes an item in words, as record rec may know it: title, categories and profile, or the terms that stand for one. It is what a
+// ItemText describes an item in words, as record rec may know it: title, categories and profile, or the terms that stand for one. It is what a
 // recommender may encode.
-func (it *Items) Text(item, rec int32) string {
-	d := it.view.Dataset().Items[item]
-	profile := it.Profile(item, rec)
-	if profile == "" {
-		profile = d.Profile
-	}
-	if terms := it.Terms(item, rec); profile == "" && len(terms) > 0 {
-		profile = "Known for " + strings.Join(terms, ", ") + "."
+func (s *Side) ItemText(item, rec int32) string {
+	d := s.View.Dataset().Items[item]
+	profile := d.Profile
+	if s.Items != nil {
+		if written := s.Items.Profile(item, rec); written != "" {
+			profile = written
+		}
+		if terms := s.Items.Terms(item, rec); profile == "" && len(terms) > 0 {
+			profile = "Known for " + strings.Join(terms, ", ") + "."
+		}
 	}
 	var parts []string
-	for _, s := range []string{d.Title, strings.Join(d.Categories, ", ")} {
-		if s != "" {
-			parts = append(parts, s+".")
+	for _, text := range []string{d.Title, strings.Join(d.Categories, ", ")} {
+		if text != "" {
+			parts = append(parts, text+".")
 		}
 	}
 	if profile != "" {

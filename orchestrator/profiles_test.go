@@ -81,7 +81,7 @@ func TestItemsWithoutProfilesAreDescribedByTerms(t *testing.T) {
 		if !strings.Contains(text, "- profile: "+want+"\n") || !strings.Contains(text, "- categories: Boston\n") {
 			t.Fatalf("%v:\n%s", terms, text)
 		}
-		if it := side.Items.Text(item, rec); !strings.Contains(it, "Boston. Known for "+strings.Join(terms, ", ")+".") {
+		if it := side.ItemText(item, rec); !strings.Contains(it, "Boston. Known for "+strings.Join(terms, ", ")+".") {
 			t.Errorf("as item text: %s", it)
 		}
 	}
@@ -122,7 +122,7 @@ func TestAugment(t *testing.T) {
 		if !strings.Contains(text, line+".\n") || strings.Contains(text, "stars") || strings.Contains(text, "And a last") {
 			t.Fatalf("want %s in\n%s", line, text)
 		}
-		if got := side.Items.Text(item, rec); !strings.Contains(got, "A hotel of which we know") {
+		if got := side.ItemText(item, rec); !strings.Contains(got, "A hotel of which we know") {
 			t.Errorf("as item text: %s", got)
 		}
 	}
@@ -150,6 +150,14 @@ func TestAugment(t *testing.T) {
 		if prompt(t, w, rec) != prompt(t, again, rec) {
 			t.Fatalf("record %d", rec)
 		}
+	}
+}
+
+// What a recommender may encode of an item, with and without what reviewers and models say.
+func TestItemText(t *testing.T) {
+	plain := workspace(t, restaurants(t)) // titles and categories alone
+	if it := plain.Data.Items[3]; plain.Train.Items != nil || plain.Train.ItemText(3, 0) != it.Title+". "+strings.Join(it.Categories, ", ")+"." {
+		t.Errorf("%q of %+v", plain.Train.ItemText(3, 0), it)
 	}
 }
 
