@@ -12,7 +12,7 @@ type Config struct {
 	Preset       string      `key:"preset" doc:"model preset: embedded, llama-3.1-8b, llama-3-8b, mixtral-8x7b, vicuna-7b, qwen2-7b, gpt2"`
 	Run          string      `key:"run" doc:"run directory; an interrupted run continues from it"`
 	Seed         int64       `key:"seed" doc:"seed of everything random"`
-	Explanations string      `key:"explanations" doc:"on, or off to train the network alone"`
+	Explanations string      `key:"explanations" doc:"on; off to train the network alone; heuristic for fixed sentences without a language model"`
 	Data         Data        `key:"data"`
 	LM           LM          `key:"lm"`
 	Inference    Inference   `key:"inference"`
@@ -23,6 +23,7 @@ type Config struct {
 	Policy       Policy      `key:"policy"`
 	Recommender  Recommender `key:"recommender"`
 	Encoder      Encoder     `key:"encoder"`
+	Serve        Serve       `key:"serve"`
 }
 
 // Data says which records are used.
@@ -30,6 +31,7 @@ type Data struct {
 	Path        string `key:"path" doc:"folder with dataset.yaml and CSV files, or RecBole atomic files; ml-100k names the cached MovieLens 100K"`
 	SamplePairs int    `key:"sample_pairs" doc:"explain the records of users drawn by seed until this many pairs are reached; 0 explains all; without explanations all records are used"`
 	MinRecords  int    `key:"min_records" doc:"users with fewer rated records are left out (the protocol says 5)"`
+	TrainSparse bool   `key:"train_sparse" doc:"records of users with fewer than min_records serve for training, though nobody is judged on those users"`
 	MaxRecords  int    `key:"max_records" doc:"users with more rated records are not drawn into the sample, so that it holds more users; 0 sets no limit"`
 }
 
@@ -143,31 +145,47 @@ type Recommender struct {
 	Loss        string  `key:"loss" doc:"mse on the rating, or bce on the label"`
 	Dim         int     `key:"dim" doc:"width of the six tokens"`
 	LR          float64 `key:"learning_rate" doc:"AdamW rate; 0 chooses by the size of the data"`
+	LRDecay     float64 `key:"learning_rate_decay" doc:"factor of the rate from epoch to epoch"`
 	WeightDecay float64 `key:"weight_decay" doc:"weight decay of all but the id tables"`
+	IDL2        float64 `key:"id_l2" doc:"penalty on the mean squared norm of the embeddings of users and items"`
 	Dropout     float64 `key:"dropout" doc:"dropout of the hidden layers"`
+	InputDrop   float64 `key:"input_dropout" doc:"dropout of features and explanation vectors"`
+	History     int     `key:"history" doc:"latest items of the user that the sequence block reads"`
 	Batch       int     `key:"batch" doc:"records per step; 0 chooses by the size of the data"`
 	Epochs      int     `key:"epochs" doc:"epochs at most"`
 	Patience    int     `key:"patience" doc:"epochs without a gain on validation before stopping"`
 	Seeds       int     `key:"seeds" doc:"networks trained per compared system; their mean and standard error are reported"`
 	Folds       int     `key:"folds" doc:"folds of the cross-fitted network that computes rewards"`
-	Consumer    bool    `key:"consumer" doc:"feed the user's embedding; this and the next three are switched off for ablations"`
+	Consumer    bool    `key:"consumer" doc:"feed the user's embedding; this and the next four are switched off for ablations"`
 	Product     bool    `key:"product" doc:"feed the item's embedding"`
 	Sequence    bool    `key:"sequence" doc:"feed the user's latest items and ratings"`
 	Context     bool    `key:"context" doc:"feed the statistics of the context"`
+	Text        bool    `key:"text" doc:"feed the item's own text and what reviews by the user and of the item say"`
 }
 
 // Encoder says what turns sentences into vectors.
 type Encoder struct {
-	Dir    string `key:"dir" doc:"folder with a MiniLM-like BERT (config.json, model.safetensors, tokenizer.json); empty is the cached MiniLM"`
-	Device string `key:"device" doc:"where the encoder computes: cpu, cuda or cuda:N (a libtorch with CUDA)"`
+	Dir      string `key:"dir" doc:"folder with a BERT or DistilBERT (config.json, model.safetensors, tokenizer.json); empty is the cached MiniLM"`
+	Device   string `key:"device" doc:"where the encoder computes: cpu, cuda or cuda:N (a libtorch with CUDA)"`
+	Endpoint string `key:"endpoint" doc:"base URL of a server with OpenAI's embeddings route, in place of a folder"`
+	Model    string `key:"model" doc:"model name at the endpoint"`
+	KeyEnv   string `key:"key_env" doc:"name of the environment variable that holds the endpoint's API key"`
+	Batch    int    `key:"batch" doc:"sentences of one request to the endpoint"`
 }
 
-// Lasting returns the settings without those that may change while a run or a batch goes on: prices, and where and on how many cores things are computed.
+// Serve says what is shown of a finished run.
+type Serve struct {
+	HideUnfaithful bool `key:"hide_unfaithful" doc:"leave out explanations that recpie audit found to do nothing or the contrary of what they say"`
+}
+
+// Lasting returns the settings without those that may change while a run or a batch goes on: prices, where and on how many cores things are computed, and what is shown of a
+// finished run.
 func (c Config) Lasting() Config {
 	d := Default()
 	c.Inference.PricePrompt, c.Inference.PriceAnswer = 0, 0
 	c.LM.Device, c.LM.Threads, c.LM.KVMemory, c.LM.Checkpoint = d.LM.Device, d.LM.Threads, d.LM.KVMemory, d.LM.Checkpoint
-	c.Encoder.Device = d.Encoder.Device
+	c.Encoder.Device, c.Encoder.Batch = d.Encoder.Device, d.Encoder.Batch
+	c.Serve = d.Serve
 	return c
 }
 
@@ -183,8 +201,8 @@ func Default() Config {
 		Policy: Policy{Path: "auto", Rounds: 2, Steps: 12, Pairs: 8, Group: 4, Credit: "crossed", Epochs: 1, Minibatch: 32, LearningRate: 1e-4, ProjectionRate: 1e-3,
 			Clip: 0.2, KL: 0.05, KLTarget: 3, FormatPenalty: 0.5, Temperature: 1, Validation: 256,
 			MaxRejected: 0.5, MaxKL: 30, MaxSamplerGap: 0.05, MinEntropy: 0.02, MinUnique: 0.05, MinDistinct: 0.01},
-		Recommender: Recommender{Loss: "mse", Dim: 64, WeightDecay: 1e-3, Dropout: 0.3, Epochs: 20, Patience: 4, Seeds: 3, Folds: 2,
-			Consumer: true, Product: true, Sequence: true, Context: true},
-		Encoder: Encoder{Device: "cpu"},
+		Recommender: Recommender{Loss: "mse", Dim: 32, LRDecay: 0.7, WeightDecay: 1e-3, IDL2: 1, Dropout: 0.3, InputDrop: 0.1, History: 20, Epochs: 20, Patience: 4, Seeds: 3, Folds: 2,
+			Consumer: true, Product: true, Sequence: true, Context: true, Text: true},
+		Encoder: Encoder{Device: "cpu", Batch: 64},
 	}
 }

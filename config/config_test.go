@@ -103,6 +103,12 @@ func TestErrorsNameThePlaceAndTheRemedy(t *testing.T) {
 		{"two faults", "policy: {clip: 1.5}\ndata: {min_records: 1}\n", "recpie.yaml:2: data.min_records: 1 is below 2\n"},
 		{"address", "inference:\n  endpoints:\n    - url: http://a\n    - url: 'ftp://x'\n", `recpie.yaml:4: inference.endpoints[1].url: "ftp://x" is not an http or https address`},
 		{"no address", "inference:\n  endpoints:\n    - key_env: K\n", `recpie.yaml:3: inference.endpoints[0].url: "" is not`},
+		{"encoder twice", "encoder:\n  dir: x\n  endpoint: http://a\n  model: m\n", "recpie.yaml:3: encoder.endpoint: encoder.dir names an encoder too"},
+		{"encoder without a model", "encoder:\n  endpoint: http://a\n", "encoder.model: encoder.endpoint needs the name of a model"},
+		{"encoder without an endpoint", "encoder:\n  model: m\n", "encoder.endpoint: encoder.model and encoder.key_env are about an endpoint"},
+		{"encoder address", "encoder:\n  endpoint: 'a:1'\n  model: m\n", "recpie.yaml:2: encoder.endpoint"},
+		{"decay", "recommender:\n  learning_rate_decay: 0\n", "recpie.yaml:2: recommender.learning_rate_decay: 0 is not in (0, 1]"},
+		{"history", "recommender:\n  history: 1001\n", "recpie.yaml:2: recommender.history: 1001 is above 1000"},
 		{"endpoint kind", "inference:\n  endpoints:\n    - url: http://a\n      kind: tig\n", `recpie.yaml:4: inference.endpoints[0].kind: "tig" is not one of`},
 		{"endpoint type", "inference:\n  endpoints:\n    - url: http://a\n      chat: perhaps\n", "recpie.yaml:4: inference.endpoints[0].chat is not of kind bool"},
 		{"endpoint doubled", "inference:\n  endpoints:\n    - url: http://a\n      url: http://b\n", "recpie.yaml:4: key url appears twice"},
@@ -201,7 +207,7 @@ func FuzzLoad(f *testing.F) {
 func TestLasting(t *testing.T) {
 	a := Default()
 	b := a
-	b.LM.Device, b.LM.Threads, b.LM.KVMemory, b.LM.Checkpoint, b.Encoder.Device, b.Inference.PricePrompt = "cuda:1", 3, 99, true, "cuda", 2
+	b.LM.Device, b.LM.Threads, b.LM.KVMemory, b.LM.Checkpoint, b.Encoder.Device, b.Inference.PricePrompt, b.Serve.HideUnfaithful = "cuda:1", 3, 99, true, "cuda", 2, true
 	if !reflect.DeepEqual(a.Lasting(), b.Lasting()) {
 		t.Error("a run could not be continued on another device")
 	}

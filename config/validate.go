@@ -38,7 +38,7 @@ func (c *Config) validate() []problem {
 		}
 	}
 	inf := math.Inf(1)
-	oneOf("explanations", c.Explanations, "on", "off")
+	oneOf("explanations", c.Explanations, "on", "off", "heuristic")
 	oneOf("recommender.loss", c.Recommender.Loss, "mse", "bce")
 	oneOf("prompts.source", c.Prompts.Source, "auto", "metadata", "reviews", "aspects")
 	if c.Prompts.Redact && (c.Prompts.Source == "reviews" || c.Prompts.Source == "aspects") {
@@ -75,7 +75,7 @@ func (c *Config) validate() []problem {
 		{"lm.context", c.LM.Context}, {"prompts.token_budget", c.Prompts.TokenBudget}, {"inference.concurrency", c.Inference.Concurrency}, {"inference.max_tokens", c.Inference.MaxTokens},
 		{"training.rank", c.Training.Rank}, {"policy.steps", c.Policy.Steps}, {"policy.pairs", c.Policy.Pairs}, {"policy.epochs", c.Policy.Epochs},
 		{"policy.minibatch", c.Policy.Minibatch}, {"policy.validation", c.Policy.Validation}, {"recommender.epochs", c.Recommender.Epochs}, {"recommender.dim", c.Recommender.Dim},
-		{"recommender.patience", c.Recommender.Patience}, {"recommender.seeds", c.Recommender.Seeds},
+		{"recommender.patience", c.Recommender.Patience}, {"recommender.seeds", c.Recommender.Seeds}, {"recommender.history", c.Recommender.History}, {"encoder.batch", c.Encoder.Batch},
 	} {
 		atLeast(x.key, x.val, 1)
 	}
@@ -84,6 +84,9 @@ func (c *Config) validate() []problem {
 	atLeast("lm.threads", c.LM.Threads, 0)
 	atLeast("inference.cache_size", c.Inference.CacheSize, 0)
 	atLeast("recommender.batch", c.Recommender.Batch, 0)
+	if c.Recommender.History > 1000 {
+		bad("recommender.history", "%d is above 1000", c.Recommender.History)
+	}
 	atLeast("prompts.history", c.Prompts.History, 0)
 	atLeast("prompts.terms", c.Prompts.Terms, 0)
 	atLeast("recommender.folds", c.Recommender.Folds, 2)
@@ -108,6 +111,7 @@ func (c *Config) validate() []problem {
 		"inference.price_prompt": c.Inference.PricePrompt, "inference.price_answer": c.Inference.PriceAnswer, "policy.projection_rate": c.Policy.ProjectionRate,
 		"policy.kl": c.Policy.KL, "policy.format_penalty": c.Policy.FormatPenalty, "policy.max_kl": c.Policy.MaxKL, "policy.max_sampler_gap": c.Policy.MaxSamplerGap,
 		"policy.min_entropy": c.Policy.MinEntropy, "recommender.learning_rate": c.Recommender.LR, "recommender.weight_decay": c.Recommender.WeightDecay,
+		"recommender.id_l2": c.Recommender.IDL2,
 	} {
 		between(key, val, "[", 0, inf, ")")
 	}
@@ -116,20 +120,23 @@ func (c *Config) validate() []problem {
 	between("policy.min_unique", c.Policy.MinUnique, "[", 0, 1, "]")
 	between("policy.min_distinct", c.Policy.MinDistinct, "[", 0, 1, "]")
 	between("recommender.dropout", c.Recommender.Dropout, "[", 0, 1, ")")
+	between("recommender.input_dropout", c.Recommender.InputDrop, "[", 0, 1, ")")
+	between("recommender.learning_rate_decay", c.Recommender.LRDecay, "(", 0, 1, "]")
 	if c.Inference.Timeout <= 0 {
 		bad("inference.timeout", "%v is not above 0", c.Inference.Timeout)
 	}
-	address := func(section, raw, env string) {
+	place := func(section, field, raw, env string) {
 		u, err := url.Parse(raw)
 		if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
-			bad(section+".url", "%q is not an http or https address", redacted(u))
+			bad(section+"."+field, "%q is not an http or https address", redacted(u))
 		} else if u.User != nil {
-			bad(section+".url", "credentials in an address end up in logs: put the key into an environment variable and name it in key_env")
+			bad(section+"."+field, "credentials in an address end up in logs: put the key into an environment variable and name it in key_env")
 		}
 		if env != "" && !envName.MatchString(env) {
 			bad(section+".key_env", "it must be the name of an environment variable, not a key")
 		}
 	}
+	address := func(section, raw, env string) { place(section, "url", raw, env) }
 	for i, e := range c.Inference.Endpoints {
 		at := fmt.Sprintf("inference.endpoints[%d]", i)
 		address(at, e.URL, e.KeyEnv)
@@ -143,6 +150,17 @@ func (c *Config) validate() []problem {
 	}
 	if c.Training.URL != "" {
 		address("training", c.Training.URL, c.Training.KeyEnv)
+	}
+	if e := c.Encoder; e.Endpoint != "" {
+		place("encoder", "endpoint", e.Endpoint, e.KeyEnv)
+		if e.Dir != "" {
+			bad("encoder.endpoint", "encoder.dir names an encoder too: keep one of them")
+		}
+		if e.Model == "" {
+			bad("encoder.model", "encoder.endpoint needs the name of a model")
+		}
+	} else if e.Model != "" || e.KeyEnv != "" {
+		bad("encoder.endpoint", "encoder.model and encoder.key_env are about an endpoint, and none is named")
 	}
 	slices.SortFunc(found, func(a, b problem) int { return cmp.Or(strings.Compare(a.key, b.key), strings.Compare(a.text, b.text)) })
 	return found

@@ -14,8 +14,8 @@ import (
 const unmoved = 0.001
 
 // inspect fills what the report shows of the selected system: faithfulness, attention, examples. The network is that of the first seed.
-func (l *Loop) inspect(ctx context.Context, res *Result, e *Explained, expl *recommender.Explanations) error {
-	w := l.Lab.Work
+func (l *Lab) inspect(ctx context.Context, report *evaluate.Report, res *Result, e *Explained, expl *recommender.Explanations) error {
+	w := l.Work
 	test := w.Split.Test
 	truth := w.Data.Labels(test)
 	m, err := recommender.LoadModel(res.Model, w.Final.Net)
@@ -32,7 +32,7 @@ func (l *Loop) inspect(ctx context.Context, res *Result, e *Explained, expl *rec
 	if err != nil {
 		return err
 	}
-	mixed, err := m.Predict(ctx, test, shuffled(expl, w.Split, l.Lab.Seeds[0]))
+	mixed, err := m.Predict(ctx, test, shuffled(expl, w.Split, l.Seeds[0]))
 	if err != nil {
 		return err
 	}
@@ -49,9 +49,9 @@ func (l *Loop) inspect(ctx context.Context, res *Result, e *Explained, expl *rec
 			f.UnchangedShare += 1 / float64(len(plain.Y))
 		}
 	}
-	l.report.Faithfulness = f
-	l.report.Attention = attention(plain.Attention, truth)
-	l.examples(e, plain, truth)
+	report.Faithfulness = f
+	report.Attention = attention(plain.Attention, truth)
+	l.examples(report, e, plain, truth)
 	return nil
 }
 
@@ -79,15 +79,15 @@ func attention(alpha [][6]float32, truth []float32) *evaluate.Attention {
 }
 
 // examples draws twelve test records by seed.
-func (l *Loop) examples(e *Explained, p *recommender.Predictions, truth []float32) {
-	w := l.Lab.Work
+func (l *Lab) examples(report *evaluate.Report, e *Explained, p *recommender.Predictions, truth []float32) {
+	w := l.Work
 	at := map[int32]int{}
 	for i, r := range e.Recs {
 		at[r] = i
 	}
-	rng := rand.New(rand.NewPCG(uint64(l.Lab.Seeds[0]), 0xe4))
+	rng := rand.New(rand.NewPCG(uint64(l.Seeds[0]), 0xe4))
 	for _, i := range rng.Perm(len(w.Split.Test)) {
-		if len(l.report.Examples) == 12 {
+		if len(report.Examples) == 12 {
 			return
 		}
 		rec := w.Data.Records[w.Split.Test[i]]
@@ -97,7 +97,7 @@ func (l *Loop) examples(e *Explained, p *recommender.Predictions, truth []float3
 			name = item.ID
 		}
 		k := at[w.Split.Test[i]]
-		l.report.Examples = append(l.report.Examples, evaluate.Example{
+		report.Examples = append(report.Examples, evaluate.Example{
 			User: w.Data.Users[rec.User], Item: name, Positive: e.Text[prompts.Positive][k], Negative: e.Text[prompts.Negative][k],
 			Prediction: w.Data.Spec.Rating(float64(p.Y[i])), Truth: w.Data.Spec.Rating(float64(truth[i])),
 			AttentionPositive: float64(p.Attention[i][0]), AttentionNegative: float64(p.Attention[i][1]),

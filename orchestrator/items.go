@@ -28,9 +28,10 @@ func newItems(ctx context.Context, view *dataset.View, seed int64, reviews bool)
 	it := &Items{view: view}
 	if reviews && view.Dataset().Spec.Review != "" {
 		var err error
-		if it.aspects, err = aspects.Build(ctx, view, aspects.Options{FoldSeed: seed}); err != nil {
+		if it.aspects, err = aspects.Build(ctx, view, aspects.Options{FoldSeed: seed, PerItem: aspects.PerRecord}); err != nil {
 			return nil, err
 		}
+		it.aspects.Forget()
 	}
 	it.sum(seed)
 	return it, nil

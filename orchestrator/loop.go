@@ -278,7 +278,7 @@ func (l *Loop) conclude(ctx context.Context, results []*Result, texts []*Explain
 	if err := l.steps(); err != nil {
 		return err
 	}
-	if err := l.inspect(ctx, results[best], texts[best], expls[best]); err != nil {
+	if err := l.Lab.inspect(ctx, r, results[best], texts[best], expls[best]); err != nil {
 		return err
 	}
 	return l.exchange(ctx)

@@ -19,11 +19,6 @@ type profileLine struct {
 	Profile string `json:"profile"`
 }
 
-// sides are the names of both sides.
-func (w *Workspace) sides() map[string]*Side {
-	return map[string]*Side{"train": &w.Train, "final": &w.Final}
-}
-
 // Profiled says whether prompts show profiles that a model wrote.
 func (w *Workspace) Profiled() bool { return w.written }
 
@@ -31,13 +26,13 @@ func (w *Workspace) Profiled() bool { return w.written }
 func (w *Workspace) WriteProfiles(out io.Writer) error {
 	b := bufio.NewWriter(out)
 	e := json.NewEncoder(b)
-	for _, name := range []string{"final", "train"} {
-		it := w.sides()[name].Items
+	for _, side := range w.sides() {
+		it := side.Items
 		if it == nil {
 			continue
 		}
 		for _, k := range sortedKnown(it.profiles) {
-			if err := e.Encode(profileLine{name, w.Data.Items[k.item].ID, k.fold, it.profiles[k]}); err != nil {
+			if err := e.Encode(profileLine{w.nameOf(side), w.Data.Items[k.item].ID, k.fold, it.profiles[k]}); err != nil {
 				return fault.New(fault.Fatal, "profiles", err)
 			}
 		}
@@ -55,8 +50,9 @@ func (w *Workspace) ReadProfiles(ctx context.Context, in io.Reader) error {
 	for i, it := range w.Data.Items {
 		item[it.ID] = int32(i)
 	}
-	sides := w.sides()
-	for _, side := range sides {
+	sides := map[string]*Side{}
+	for _, side := range w.sides() {
+		sides[w.nameOf(side)] = side
 		side.Items.profiles = map[knownItem]string{}
 	}
 	d := json.NewDecoder(bufio.NewReader(in))

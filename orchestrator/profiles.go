@@ -45,7 +45,7 @@ func (w *Workspace) Augment(ctx context.Context, asker *Asker, recs, items []int
 	sum := &Augmented{Rejected: map[string]int{}}
 	var written []WrittenProfile
 	with, without := map[int32]bool{}, map[int32]bool{}
-	for _, side := range []*Side{&w.Train, &w.Final} {
+	for _, side := range w.sides() {
 		all, err := w.augment(ctx, asker, ask, side, w.shown(side, recs, items), sum)
 		if err != nil {
 			return nil, nil, err
@@ -110,16 +110,12 @@ func (w *Workspace) shown(side *Side, recs, items []int32) []knownItem {
 
 // augment asks for one side's profiles.
 func (w *Workspace) augment(ctx context.Context, asker *Asker, ask *prompts.Questions, side *Side, need []knownItem, sum *Augmented) (map[knownItem]WrittenProfile, error) {
-	name := "train"
-	if side == &w.Final {
-		name = "final"
-	}
 	all := make(map[knownItem]WrittenProfile, len(need))
 	var keys []knownItem
 	var questions []Question
 	distinct := map[string]bool{}
 	for _, k := range need {
-		p := WrittenProfile{Item: w.Data.Items[k.item].ID, Side: name, Fold: k.fold, Whole: k == side.Items.whole(k.item), Terms: side.Items.terms(k)}
+		p := WrittenProfile{Item: w.Data.Items[k.item].ID, Side: w.nameOf(side), Fold: k.fold, Whole: k == side.Items.whole(k.item), Terms: side.Items.terms(k)}
 		text, err := ask.Profile(k.item, p.Terms)
 		if err != nil && fault.ClassOf(err) != fault.Item {
 			return nil, err

@@ -26,6 +26,7 @@ import (
 //	networks/          recommenders of each round
 //	lm/                state of the embedded training server
 //	report.json, report.html
+//	audit/             what recpie audit found
 //
 // At most one process works in it at a time.
 type RunDir struct {

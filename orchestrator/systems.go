@@ -46,6 +46,7 @@ type Result struct {
 	Val    []float64        `json:"validation_rmse"` // per seed
 	Epochs []int            `json:"epochs"`          // per seed, chosen on validation
 	Test   [][]float32      `json:"test"`            // [seed][test record]
+	SD     [][]float32      `json:"sd,omitempty"`    // [seed][test record], standard deviation of the error to expect
 	Alpha  [][6]float32     `json:"attention"`       // of the first seed, per test record: pos, neg, consumer, product, sequence, context
 	Model  string           `json:"model,omitempty"` // folder of the first seed's network
 	System *evaluate.System `json:"system"`
@@ -67,7 +68,7 @@ func (l *Lab) Judge(ctx context.Context, name string, expl *recommender.Explanat
 		}
 	}
 	n := len(l.Seeds)
-	res.Val, res.Epochs, res.Test = make([]float64, n), make([]int, n), make([][]float32, n)
+	res.Val, res.Epochs, res.Test, res.SD = make([]float64, n), make([]int, n), make([][]float32, n), make([][]float32, n)
 	perSeed := make([]evaluate.Metrics, n)
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(runtime.GOMAXPROCS(0)) // every fit has its own generator: seeds give the same networks in any order
@@ -108,7 +109,7 @@ func (l *Lab) judge(ctx context.Context, res *Result, expl *recommender.Explanat
 		return err
 	}
 	chosen.Close()
-	final, _, err := recommender.Fit(ctx, recommender.Input{Data: l.Work.Final.Net, Train: both, Expl: expl, Settings: l.Settings, Seed: seed, Epochs: log.Best})
+	final, _, err := recommender.Fit(ctx, recommender.Input{Data: l.Work.Final.Net, Train: both, Expl: expl, Settings: l.Settings, Seed: seed, Epochs: log.Best, SDScale: log.SDScale})
 	if err != nil {
 		return err
 	}
@@ -117,7 +118,7 @@ func (l *Lab) judge(ctx context.Context, res *Result, expl *recommender.Explanat
 	if err != nil {
 		return err
 	}
-	res.Val[i], res.Epochs[i], res.Test[i] = log.ValRMSE, log.Best, p.Y
+	res.Val[i], res.Epochs[i], res.Test[i], res.SD[i] = log.ValRMSE, log.Best, p.Y, p.SD
 	if i > 0 {
 		return nil
 	}
@@ -164,7 +165,7 @@ func (l *Lab) compare(a, b [][]float32) (evaluate.Paired, error) {
 func (l *Lab) digest(expl *recommender.Explanations) string {
 	h := sha256.New()
 	s, _ := json.Marshal(l.Settings) // plain numbers always marshal
-	fmt.Fprintln(h, "recpie system 1", l.Work.Split.Digest, l.Work.Train.View.Digest(), l.Work.Final.View.Digest(), l.Seeds, string(s))
+	fmt.Fprintln(h, "recpie system 2", l.Work.Split.Digest, l.Work.Train.View.Digest(), l.Work.Final.View.Digest(), l.Seeds, string(s))
 	if expl != nil {
 		_ = binary.Write(h, binary.LittleEndian, expl.Pos)
 		_ = binary.Write(h, binary.LittleEndian, expl.Neg)
@@ -172,6 +173,9 @@ func (l *Lab) digest(expl *recommender.Explanations) string {
 	}
 	return hex.EncodeToString(h.Sum(nil))
 }
+
+// embedAtOnce is how many sentences an Embedder gets in one call.
+const embedAtOnce = 1 << 16
 
 // vectorise embeds the distinct sentences and says which records they belong to.
 func vectorise(ctx context.Context, enc Embedder, ds *dataset.Dataset, e *Explained) (*recommender.Explanations, error) {
@@ -188,14 +192,20 @@ func vectorise(ctx context.Context, enc Embedder, ds *dataset.Dataset, e *Explai
 	if len(texts) == 0 {
 		return nil, fault.WithHint(fault.Newf(fault.Fatal, "explanations", "the model wrote no usable sentence"), "look at the raw column of explanations.db; a small model may need more warm-up steps")
 	}
-	vecs, err := enc.Embed(ctx, texts)
-	if err != nil {
-		return nil, err
-	}
 	out := blank(ds)
-	out.Vectors = &recommender.Vectors{Dim: len(vecs[0])}
-	for _, v := range vecs {
-		out.Vectors.Data = append(out.Vectors.Data, v...)
+	out.Vectors = &recommender.Vectors{}
+	for part := range slices.Chunk(texts, embedAtOnce) { // never all vectors twice
+		vecs, err := enc.Embed(ctx, part)
+		if err != nil {
+			return nil, err
+		}
+		if out.Vectors.Dim == 0 {
+			out.Vectors.Dim = len(vecs[0])
+			out.Vectors.Data = make([]float32, 0, len(texts)*len(vecs[0]))
+		}
+		for _, v := range vecs {
+			out.Vectors.Data = append(out.Vectors.Data, v...)
+		}
 	}
 	for i, r := range e.Recs {
 		if s := e.Text[prompts.Positive][i]; s != "" {

@@ -44,12 +44,15 @@ type DataSettings struct {
 	Path        string
 	SamplePairs int // 0: all users
 	MinRecords  int
-	MaxRecords  int // users with more are not drawn into the sample, 0: no limit
+	TrainSparse bool // records of users with fewer than MinRecords serve for training
+	MaxRecords  int  // users with more are not drawn into the sample, 0: no limit
 	Seed        int64
 	Prompts     prompts.Settings
 	Terms       terms.Source // what the terms of prompts are made of
 	Quarantine  string       // file for broken rows, "" for none
 	TextOnly    bool         // prompts only: the networks' biases and features are left out
+	Silent      bool         // no prompt will be asked with: what reviewers say of items is left out of them
+	Blind       bool         // without test outcomes, and so without the final side
 }
 
 // Prepare reads the data, splits it, and computes for both sides what prompts and networks need.
@@ -63,7 +66,7 @@ func Prepare(ctx context.Context, s DataSettings) (*Workspace, error) {
 
 // PrepareData is Prepare for a data set in memory.
 func PrepareData(ctx context.Context, ds *dataset.Dataset, report *dataset.Report, s DataSettings) (*Workspace, error) {
-	split, err := dataset.MakeSplit(ds, dataset.SplitOptions{MinRecords: s.MinRecords})
+	split, err := dataset.MakeSplit(ds, dataset.SplitOptions{MinRecords: s.MinRecords, TrainSparse: s.TrainSparse})
 	if err != nil {
 		return nil, err
 	}
@@ -74,7 +77,14 @@ func PrepareData(ctx context.Context, ds *dataset.Dataset, report *dataset.Repor
 			return nil, fault.WithHint(fault.Newf(fault.Fatal, "data", "no user has at most %d rated records", s.MaxRecords), "raise data.max_records; 0 sets no limit")
 		}
 	}
-	w.Train.View, w.Final.View = w.Split.TrainView(ds), w.Split.FinalView(ds)
+	sides := []*Side{&w.Train, &w.Final}
+	if s.Blind {
+		ds, w.Split = w.Split.Blind(ds)
+		w.Data, split, sides = ds, w.Split.Whole(), sides[:1]
+	} else {
+		w.Final.View = w.Split.FinalView(ds)
+	}
+	w.Train.View = w.Split.TrainView(ds)
 	// Statistics and their regularisers come from the records of all users; the sample says whose records are explained and judged.
 	if !s.TextOnly {
 		if w.Regularisers, err = bias.Choose(w.Train.View, split.Val); err != nil {
@@ -85,9 +95,9 @@ func PrepareData(ctx context.Context, ds *dataset.Dataset, report *dataset.Repor
 	if s.Prompts.Redact {
 		source = terms.Metadata // reviews stay here
 	}
-	spoken := !s.Prompts.Redact && ds.Spec.Review != "" && slices.ContainsFunc(ds.Items, func(it dataset.Item) bool { return it.Profile == "" })
+	spoken := !s.Silent && !s.Prompts.Redact && ds.Spec.Review != "" && slices.ContainsFunc(ds.Items, func(it dataset.Item) bool { return it.Profile == "" })
 	var g errgroup.Group
-	for _, side := range []*Side{&w.Train, &w.Final} {
+	for _, side := range sides {
 		g.Go(func() (err error) {
 			if side.Terms, err = terms.Build(side.View, terms.Options{Source: source, FoldSeed: s.Seed, Max: s.Prompts.Terms}); err != nil {
 				return err
@@ -107,7 +117,7 @@ func PrepareData(ctx context.Context, ds *dataset.Dataset, report *dataset.Repor
 	if s.TextOnly {
 		return w, nil
 	}
-	for _, side := range []*Side{&w.Train, &w.Final} { // one after the other: each of them uses all cores
+	for _, side := range sides { // one after the other: each of them uses all cores
 		if side.Net, err = recommender.NewData(ctx, side.View, w.Regularisers, s.Seed); err != nil {
 			return nil, err
 		}
@@ -115,9 +125,25 @@ func PrepareData(ctx context.Context, ds *dataset.Dataset, report *dataset.Repor
 	return w, nil
 }
 
+// sides are both sides, or the one that there is.
+func (w *Workspace) sides() []*Side {
+	if w.Final.View == nil {
+		return []*Side{&w.Train}
+	}
+	return []*Side{&w.Train, &w.Final}
+}
+
+// nameOf is the name of a side in files.
+func (w *Workspace) nameOf(side *Side) string {
+	if side == &w.Final {
+		return "final"
+	}
+	return "train"
+}
+
 // render makes the prompts of both sides anew, of what is known by now.
 func (w *Workspace) render() (err error) {
-	for _, side := range []*Side{&w.Train, &w.Final} {
+	for _, side := range w.sides() {
 		s := w.prompts
 		if side.Items != nil {
 			s.Items = side.Items

@@ -13,7 +13,9 @@ type batch struct {
 	ratings      []int64   // B·L
 	present      []bool    // B·L
 	some         []bool    // B: history not empty
-	features     []float32 // B·F
+	features     []float32 // B·F, standardised
+	bins         []float32 // B·bins.width(), the same features piece by piece
+	around       []float32 // B·text dimensions: reviews by the user and of the item, the item's own text, standardised
 	base         []float32 // B
 	texts        []float32 // B·2·D, standardised, zero for a missing explanation
 	hasText      []float32 // B·2
@@ -40,6 +42,8 @@ func (m *Model) assemble(p pairs, vectors *Vectors) *batch {
 	b.users, b.items = make([]int64, n), make([]int64, n+n*l)
 	b.ratings, b.present, b.some = make([]int64, n*l), make([]bool, n*l), make([]bool, n)
 	b.features, b.base = make([]float32, n*f), make([]float32, n)
+	w, a := m.bins.width(), m.data.Text.Dim()
+	b.bins, b.around = make([]float32, n*w), make([]float32, n*a)
 	for k, r := range p.recs {
 		rec := ds.Records[r]
 		if !off.Consumer && len(view.OfUser(rec.User)) > 0 {
@@ -51,6 +55,12 @@ func (m *Model) assemble(p pairs, vectors *Vectors) *batch {
 		b.base[k] = m.data.Bias.Base[r]
 		if !off.Context {
 			m.features.apply(b.features[k*f:(k+1)*f], m.data.Features.Row(r))
+			m.bins.apply(b.bins[k*w:(k+1)*w], m.data.Features.Row(r))
+		}
+		if !off.Text {
+			row := b.around[k*a : (k+1)*a]
+			m.data.Text.Row(row, r)
+			m.around.apply(row, row)
 		}
 		h := histories[k]
 		b.some[k] = len(h) > 0

@@ -16,10 +16,12 @@ import (
 )
 
 const (
-	formatVersion = 1
+	formatVersion = 2
 	weightsFile   = "model.safetensors"
-	manifestFile  = "manifest.json"
 )
+
+// ManifestFile is the file of a checkpoint that holds the digests of the weights and of what they were trained on: its bytes name the model.
+const ManifestFile = "manifest.json"
 
 // manifest describes a checkpoint: what the weights were trained on, and how inputs must be scaled for them.
 type manifest struct {
@@ -33,6 +35,9 @@ type manifest struct {
 	Items    int      `json:"items"`
 	Features []string `json:"features"`
 	Scale    scaler   `json:"feature_scale"`
+	Bins     bins     `json:"feature_bins"`
+	Around   scaler   `json:"text_scale"`
+	SDScale  float64  `json:"sd_scale"`
 	TextDim  int      `json:"explanation_dim"` // 0 = a network without explanations
 	Texts    scaler   `json:"explanation_scale"`
 	SHA256   string   `json:"sha256"` // of the weights file
@@ -57,11 +62,11 @@ func (m *Model) Save(dir string) error {
 		}
 		text, err := json.MarshalIndent(manifest{Format: formatVersion, Settings: m.settings, Seed: m.seed, Epochs: m.epochs,
 			Split: m.data.View.Split().Digest, View: m.data.View.Digest(), Users: len(m.data.ds.Users), Items: len(m.data.ds.Items),
-			Features: m.data.Features.Names, Scale: m.features, TextDim: m.textDim, Texts: m.texts, SHA256: sum}, "", "  ")
+			Features: m.data.Features.Names, Scale: m.features, Bins: m.bins, Around: m.around, SDScale: m.sdScale, TextDim: m.textDim, Texts: m.texts, SHA256: sum}, "", "  ")
 		if err != nil {
 			return err
 		}
-		return durable.WriteFile(filepath.Join(tmp, manifestFile), append(text, '\n'), 0o644)
+		return durable.WriteFile(filepath.Join(tmp, ManifestFile), append(text, '\n'), 0o644)
 	})
 	return fault.New(fault.Fatal, "recommender: save", err)
 }
@@ -77,13 +82,13 @@ func LoadModel(dir string, data *Data) (*Model, error) {
 }
 
 func load(dir string, data *Data) (*Model, error) {
-	text, err := os.ReadFile(filepath.Join(dir, manifestFile))
+	text, err := os.ReadFile(filepath.Join(dir, ManifestFile))
 	if err != nil {
 		return nil, err
 	}
 	var mf manifest
 	if err := json.Unmarshal(text, &mf); err != nil {
-		return nil, fmt.Errorf("%s: %w", manifestFile, err)
+		return nil, fmt.Errorf("%s: %w", ManifestFile, err)
 	}
 	if err := mf.check(data); err != nil {
 		return nil, err
@@ -109,7 +114,8 @@ func load(dir string, data *Data) (*Model, error) {
 		}
 		entries = append(entries, torch.Named{Name: name, Shape: shape, Data: values})
 	}
-	m := &Model{settings: mf.Settings, data: data, seed: mf.Seed, epochs: mf.Epochs, features: mf.Scale, texts: mf.Texts, textDim: mf.TextDim}
+	m := &Model{settings: mf.Settings, data: data, seed: mf.Seed, epochs: mf.Epochs, features: mf.Scale, bins: mf.Bins, around: mf.Around, sdScale: mf.SDScale,
+		texts: mf.Texts, textDim: mf.TextDim}
 	if err := m.initialise(mf.Seed); err != nil {
 		return nil, err
 	}
@@ -135,6 +141,8 @@ func (mf *manifest) check(data *Data) error {
 		return fmt.Errorf("%d users and %d items, the data have %d and %d", mf.Users, mf.Items, len(data.ds.Users), len(data.ds.Items))
 	case !slices.Equal(mf.Features, data.Features.Names):
 		return fmt.Errorf("its features are not those that this program computes")
+	case !mf.Bins.fits(len(mf.Features)) || !mf.Around.fits(data.Text.Dim()) || !(mf.SDScale > 0):
+		return fmt.Errorf("its encodings do not fit its inputs")
 	case !mf.Scale.fits(len(mf.Features)) || mf.TextDim < 0 || !mf.Texts.fits(mf.TextDim):
 		return fmt.Errorf("its scales do not fit its inputs")
 	}
@@ -147,6 +155,18 @@ func (s scaler) fits(dim int) bool {
 	}
 	for _, sd := range s.SD {
 		if !(sd > 0) {
+			return false
+		}
+	}
+	return true
+}
+
+func (b bins) fits(features int) bool {
+	if len(b.Edges) != features {
+		return false
+	}
+	for _, e := range b.Edges {
+		if len(e) < 2 || !slices.IsSorted(e) || !(e[0] < e[len(e)-1]) {
 			return false
 		}
 	}

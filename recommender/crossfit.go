@@ -86,6 +86,12 @@ func (c *Cross) route(recs []int32, predict func(m *Model, at []int) (*Predictio
 		}
 		for k, at := range at[p] {
 			out.Y[at], out.Attention[at] = part.Y[k], part.Attention[k]
+			if part.SD != nil {
+				if out.SD == nil {
+					out.SD = make([]float32, len(recs))
+				}
+				out.SD[at] = part.SD[k]
+			}
 		}
 	}
 	return out, nil

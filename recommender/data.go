@@ -7,13 +7,15 @@ import (
 	"recpie/internal/fault"
 	"recpie/recommender/bias"
 	"recpie/recommender/feature"
+	"recpie/recommender/text"
 )
 
-// Data is what a model reads: a view with the bias model and the features computed through it.
+// Data is what a model reads: a view with the bias model, the features and the text vectors computed through it.
 type Data struct {
 	View     *dataset.View
 	Bias     *bias.Model
 	Features *feature.Table
+	Text     *text.Table
 
 	ds *dataset.Dataset
 }
@@ -29,7 +31,7 @@ func NewData(ctx context.Context, view *dataset.View, reg bias.Regularisers, see
 	if err != nil {
 		return nil, err
 	}
-	return &Data{View: view, Bias: base, Features: table, ds: view.Dataset()}, nil
+	return &Data{View: view, Bias: base, Features: table, Text: text.Build(view), ds: view.Dataset()}, nil
 }
 
 // Vectors are the embeddings of distinct explanations, or other numbers in their place: Dim numbers each, one after the other.

@@ -18,8 +18,9 @@ type Input struct {
 	Expl     *Explanations // nil: a network without the two explanation inputs
 	Settings Settings
 	Seed     int64
-	Start    *Model // weights to start from, nil = fresh; same sizes and explanation dimension
-	Epochs   int    // train exactly so many; 0 = stop early by Val
+	Start    *Model  // weights to start from, nil = fresh; same sizes and explanation dimension
+	Epochs   int     // train exactly so many; 0 = stop early by Val
+	SDScale  float64 // of the predicted standard deviations where there are no validation records, from an earlier Fit; 0 = 1
 	Progress func(Epoch)
 }
 
@@ -35,6 +36,7 @@ type FitLog struct {
 	Epochs  []Epoch `json:"epochs"`
 	Best    int     `json:"best"`     // epoch whose weights the model has
 	ValRMSE float64 `json:"val_rmse"` // of those weights, 0 without validation records
+	SDScale float64 `json:"sd_scale"` // what validation errors are in units of their predicted standard deviations
 }
 
 // Fit trains a network. With Epochs 0 it stops when the validation RMSE has not improved for Settings.Patience epochs and returns
@@ -69,8 +71,17 @@ func prepare(in Input) (*Model, error) {
 			return nil, fault.Newf(fault.Fatal, "recommender: fit", "validation record %d is visible", r)
 		}
 	}
-	m := &Model{settings: in.Settings, data: in.Data, seed: in.Seed}
+	m := &Model{settings: in.Settings, data: in.Data, seed: in.Seed, sdScale: 1}
+	if in.SDScale > 0 {
+		m.sdScale = in.SDScale
+	}
 	m.features = newScaler(len(in.Train), len(in.Data.Features.Names), func(k int) []float32 { return in.Data.Features.Row(in.Train[k]) })
+	m.bins = newBins(len(in.Train), len(in.Data.Features.Names), in.Settings.Pieces, func(k int) []float32 { return in.Data.Features.Row(in.Train[k]) })
+	row := make([]float32, in.Data.Text.Dim())
+	m.around = newScaler(len(in.Train), len(row), func(k int) []float32 {
+		in.Data.Text.Row(row, in.Train[k])
+		return row
+	})
 	if in.Expl != nil {
 		if err := in.Expl.check(len(in.Data.ds.Records)); err != nil {
 			return nil, err
@@ -86,7 +97,7 @@ func prepare(in Input) (*Model, error) {
 			m.Close()
 			return nil, fault.WithHint(fault.New(fault.Fatal, "recommender: start", err), "start from a model of the same sizes and inputs")
 		}
-		m.features, m.texts, m.epochs = in.Start.features, in.Start.texts, in.Start.epochs
+		m.features, m.bins, m.around, m.texts, m.epochs = in.Start.features, in.Start.bins, in.Start.around, in.Start.texts, in.Start.epochs
 	}
 	return m, nil
 }
@@ -171,6 +182,16 @@ func (m *Model) train(ctx context.Context, in Input) (*FitLog, error) {
 		return nil, fault.Newf(fault.Fatal, "recommender: fit", "the validation RMSE was never finite")
 	}
 	m.epochs += log.Best
+	log.SDScale = m.sdScale
+	if len(in.Val) > 0 && m.settings.Loss == MSE {
+		m.sdScale = 1
+		p, err := m.Predict(ctx, in.Val, in.Expl)
+		if err != nil {
+			return nil, err
+		}
+		m.sdScale = calibration(p, labels)
+		log.SDScale = m.sdScale
+	}
 	return log, nil
 }
 
@@ -240,7 +261,10 @@ func (t *trainer) epoch(ctx context.Context) (float64, error) {
 func (t *trainer) step(b *batch, labels []float32) (loss float64, err error) {
 	err = torch.Do(func(s *torch.Scope) error {
 		f := &forward{s: s, m: t.m, drop: t.rng, lookup: func(table string, ids []int64) *torch.Tensor { return t.adam.Lookup(s, table, ids) }}
-		main, whole := f.loss(b, labels)
+		main, whole, y := f.loss(b, labels)
+		if t.m.settings.Loss == MSE {
+			whole = s.Add(whole, s.MulS(f.surprise(b, s.Float32s(y), labels), spreadWeight))
+		}
 		s.Backward(whole)
 		loss = s.Item(main)
 		return nil
@@ -252,8 +276,8 @@ func (t *trainer) step(b *batch, labels []float32) (loss float64, err error) {
 	return loss, err
 }
 
-// loss returns the loss on the labels, and with the penalty on the embeddings of ids.
-func (f *forward) loss(b *batch, labels []float32) (main, whole *torch.Tensor) {
+// loss returns the loss on the labels, the same with the penalty on the embeddings of ids, and the predictions.
+func (f *forward) loss(b *batch, labels []float32) (main, whole, predicted *torch.Tensor) {
 	o := f.run(b)
 	y := f.s.Float32(labels, int64(len(labels)))
 	if f.m.settings.Loss == BCE {
@@ -261,5 +285,5 @@ func (f *forward) loss(b *batch, labels []float32) (main, whole *torch.Tensor) {
 	} else {
 		main = f.s.MSE(o.y, y)
 	}
-	return main, f.s.Add(main, f.s.MulS(o.ids, f.m.settings.IDL2))
+	return main, f.s.Add(main, f.s.MulS(o.ids, f.m.settings.IDL2)), o.y
 }

@@ -8,8 +8,10 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"testing"
 
+	"recpie/internal/dataset"
 	"recpie/recommender/bias"
 )
 
@@ -295,6 +297,61 @@ func TestFitRefuses(t *testing.T) {
 	}
 }
 
+// Where errors are larger, the predicted standard deviation is; after calibration errors have the size it says; a pool of networks is at
+// least as unsure as its members on average.
+func TestSpreadIsCalibrated(t *testing.T) {
+	rng := rand.New(rand.NewPCG(12, 4))
+	var events []dataset.Event
+	for u := range 120 { // users of even number rate by throwing dice
+		for k, i := range rng.Perm(40)[:20] {
+			sd := .02
+			if u%2 == 0 {
+				sd = .25
+			}
+			y := min(max(.5+.2*float64(i%5-2)/2+sd*rng.NormFloat64(), 0), 1)
+			events = append(events, dataset.Event{User: strconv.Itoa(u), Item: strconv.Itoa(i), Rating: 1 + 4*y, Time: int64(k), HasTime: true, Row: len(events)})
+		}
+	}
+	ds, err := dataset.New("dice", dataset.Spec{Min: 1, Max: 5}, nil, events)
+	if err != nil {
+		t.Fatal(err)
+	}
+	split, err := dataset.MakeSplit(ds, dataset.SplitOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	set := tiny()
+	set.LR, set.MaxEpochs, set.Patience = 5e-3, 12, 12
+	in := Input{Data: newData(t, split.TrainView(ds)), Train: split.Train, Val: split.Val, Settings: set, Seed: 2}
+	m, log := mustFit(t, in)
+	val := mustPredict(t, m, split.Val, nil)
+	if c := calibration(val, ds.Labels(split.Val)); math.Abs(c-1) > 1e-3 || log.SDScale < .5 || log.SDScale > 2 {
+		t.Errorf("validation errors are %.3f standard deviations after scaling by %.3f", c, log.SDScale)
+	}
+	p := mustPredict(t, m, split.Test, nil)
+	if c := calibration(p, ds.Labels(split.Test)); c < .75 || c > 1.33 {
+		t.Errorf("test errors are %.2f standard deviations", c)
+	}
+	var sd, n [2]float64
+	for k, r := range split.Test {
+		u, _ := strconv.Atoi(ds.Users[ds.Records[r].User])
+		sd[u%2] += float64(p.SD[k])
+		n[u%2]++
+	}
+	if dice, calm := sd[0]/n[0], sd[1]/n[1]; dice < 2*calm {
+		t.Errorf("users who throw dice have a mean standard deviation of %.3f, the others of %.3f", dice, calm)
+	}
+	in.Seed = 3
+	other, _ := mustFit(t, in)
+	q := mustPredict(t, other, split.Test, nil)
+	both := Pool([]*Predictions{p, q})
+	for k := range both.Y {
+		if math.Abs(float64(both.Y[k]-(p.Y[k]+q.Y[k])/2)) > 1e-6 || both.SD[k] < min(p.SD[k], q.SD[k])-1e-6 {
+			t.Fatalf("record %d: %v ± %v of %v ± %v and %v ± %v", k, both.Y[k], both.SD[k], p.Y[k], p.SD[k], q.Y[k], q.SD[k])
+		}
+	}
+}
+
 func TestClicks(t *testing.T) {
 	ds, split := world(t, 60, 30, 15)
 	set := tiny()
@@ -321,7 +378,8 @@ func TestInputsSwitchOff(t *testing.T) {
 	spread := func(off Without) float64 {
 		set := tiny()
 		set.Without = off
-		m, _ := mustFit(t, Input{Data: data, Train: split.Train, Settings: set, Seed: 4, Epochs: 4})
+		set.Hidden, set.Dropout, set.InputDropout, set.LR, set.IDL2 = [2]int{32, 32}, 0, 0, 5e-3, 0 // no unit may die of a single input
+		m, _ := mustFit(t, Input{Data: data, Train: split.Train, Settings: set, Seed: 4, Epochs: 12})
 		y := mustPredict(t, m, split.Val, nil).Y
 		lo, hi := math.Inf(1), math.Inf(-1)
 		for k := range y {
@@ -332,11 +390,11 @@ func TestInputsSwitchOff(t *testing.T) {
 		}
 		return hi - lo
 	}
-	all := Without{Consumer: true, Product: true, Sequence: true, Context: true}
+	all := Without{Consumer: true, Product: true, Sequence: true, Context: true, Text: true}
 	if s := spread(all); s > 2e-6 {
 		t.Errorf("without any input the network tells pairs apart by %v", s)
 	}
-	for _, on := range []string{"consumer", "product", "sequence", "context"} {
+	for _, on := range []string{"consumer", "product", "sequence", "context", "text"} {
 		off := all
 		switch on {
 		case "consumer":
@@ -347,6 +405,8 @@ func TestInputsSwitchOff(t *testing.T) {
 			off.Sequence = false
 		case "context":
 			off.Context = false
+		case "text":
+			off.Text = false
 		}
 		if s := spread(off); s < 2e-5 {
 			t.Errorf("%s alone moves predictions by %v only", on, s)

@@ -14,8 +14,11 @@ type Model struct {
 	seed     int64
 	epochs   int // trained in all
 	features scaler
-	texts    scaler
-	textDim  int // 0 = a network without explanations
+	bins     bins
+	around   scaler  // of the text vectors
+	texts    scaler  // of the explanations
+	sdScale  float64 // of the predicted standard deviations, measured on validation
+	textDim  int     // 0 = a network without explanations
 	params   *torch.Params
 }
 
@@ -25,6 +28,7 @@ const predictBatch = 2048
 // Predictions holds one entry per requested record.
 type Predictions struct {
 	Y         []float32    // rating on [0,1], or the probability of a click for BCE
+	SD        []float32    // standard deviation of the error to expect, on [0,1]; nil for BCE, where Y says it
 	Attention [][6]float32 // ᾱ of eq. 11 in the order of Inputs: the mean over rows and heads of each column of α; sums to 1
 }
 
@@ -106,6 +110,8 @@ func (m *Model) predict(ctx context.Context, p pairs, vectors *Vectors) (*Predic
 			y := o.y
 			if m.settings.Loss == BCE {
 				y = s.Sigmoid(y)
+			} else {
+				out.SD = append(out.SD, s.Float32s(s.MulS(s.Exp(s.MulS(f.logVariance(b), .5)), m.sdScale))...)
 			}
 			out.Y = append(out.Y, s.Float32s(s.Clamp(y, 0, 1))...)
 			columns := s.Float32s(s.MeanDim(s.MeanDim(o.attention, 1, false), 1, false)) // [B,T]

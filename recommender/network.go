@@ -20,7 +20,7 @@ const (
 func (m *Model) initialise(seed int64) error {
 	rng := rand.New(rand.NewPCG(uint64(seed), 0x11e7))
 	set := m.settings
-	d, f := set.Dim, len(m.data.Features.Names)
+	d, f, a := set.Dim, len(m.data.Features.Names), m.data.Text.Dim()
 	m.params = torch.NewParams()
 	var err error
 	add := func(name string, data []float32, shape ...int64) {
@@ -54,7 +54,7 @@ func (m *Model) initialise(seed int64) error {
 	normal(tableUsers, .01, len(m.data.ds.Users)+1, d)
 	normal(tableItems, .01, len(m.data.ds.Items)+1, d)
 	normal("type", .1, len(Inputs), d)
-	linear("context", d, f)
+	linear("context", d, f+a)
 	if m.textDim > 0 {
 		linear("text", d, m.textDim)
 	}
@@ -70,14 +70,15 @@ func (m *Model) initialise(seed int64) error {
 		linear(name, d, d)
 	}
 	norm("attention.norm")
-	in := m.tokens() * d
-	if set.Direct {
-		in += f
+	head := func(name string, in int) {
+		linear(name+".0", set.Hidden[0], in)
+		linear(name+".1", set.Hidden[1], set.Hidden[0])
+		add(name+".2.weight", make([]float32, set.Hidden[1]), 1, int64(set.Hidden[1]))
+		add(name+".2.bias", make([]float32, 1), 1)
 	}
-	linear("mlp.0", set.Hidden[0], in)
-	linear("mlp.1", set.Hidden[1], set.Hidden[0])
-	add("mlp.2.weight", make([]float32, set.Hidden[1]), 1, int64(set.Hidden[1]))
-	add("mlp.2.bias", make([]float32, 1), 1)
+	head("mlp", m.tokens()*d)
+	head("direct", m.bins.width()+a)
+	m.initialiseSpread(linear, add)
 	return err
 }
 
@@ -131,29 +132,54 @@ func (f *forward) dropout(x *torch.Tensor, p float64) *torch.Tensor {
 func (f *forward) run(b *batch) output {
 	s, set := f.s, f.m.settings
 	n, d, t := int64(b.size), int64(set.Dim), int64(f.m.tokens())
-	features := f.dropout(s.Float32(b.features, n, int64(len(b.features)/b.size)), set.InputDropout)
+	inputs := func(x []float32) *torch.Tensor { return s.Float32(x, n, int64(len(x)/b.size)) }
+	around := inputs(b.around)
+	features := f.dropout(s.Cat(1, inputs(b.features), around), set.InputDropout)
 	consumer, products := f.lookup(tableUsers, b.users), f.lookup(tableItems, b.items)
 	product := s.Narrow(products, 0, 0, n)
 	var tokens []*torch.Tensor
 	if f.m.textDim > 0 {
 		texts := f.dropout(s.Float32(b.texts, n, 2, int64(f.m.textDim)), set.InputDropout)
-		texts = s.Mul(f.linear(texts, "text"), s.Float32(b.hasText, n, 2, 1))
+		texts = f.leaveOut(s.Mul(f.linear(texts, "text"), s.Float32(b.hasText, n, 2, 1)), set.NoText)
 		tokens = append(tokens, s.Select(texts, 1, 0), s.Select(texts, 1, 1))
 	}
-	tokens = append(tokens, consumer, product, f.sequence(b, s.Narrow(products, 0, n, n*int64(b.length))), f.linear(features, "context"))
+	sequence := f.leaveOut(f.sequence(b, s.Narrow(products, 0, n, n*int64(b.length))), set.NoSequence)
+	tokens = append(tokens, consumer, product, sequence, f.linear(features, "context"))
 	x := s.Stack(1, tokens...)
 	x = s.Add(x, s.Narrow(f.p("type"), 0, int64(len(Inputs))-t, t))
 
 	z, alpha := f.attend(x)
-	flat := s.Reshape(z, n, t*d)
-	if set.Direct {
-		flat = s.Cat(1, flat, features)
-	}
-	h := f.dropout(s.Relu(f.linear(flat, "mlp.0")), set.Dropout)
-	h = f.dropout(s.Relu(f.linear(h, "mlp.1")), set.Dropout)
-	y := s.Add(s.Reshape(f.linear(h, "mlp.2"), n), s.Float32(f.offset(b), n))
+	direct := f.dropout(s.Cat(1, inputs(b.bins), around), set.InputDropout)
+	y := s.Add(f.head(s.Reshape(z, n, t*d), "mlp"), f.head(direct, "direct"))
+	y = s.Add(y, s.Float32(f.offset(b), n))
 	ids := s.MulS(s.Add(s.Sum(s.Square(consumer)), s.Sum(s.Square(product))), 1/float64(n))
 	return output{y, alpha, ids}
+}
+
+// head is a perceptron with two hidden layers and one output, [B,·] → [B], zero at the start.
+func (f *forward) head(x *torch.Tensor, name string) *torch.Tensor {
+	drop := f.m.settings.Dropout
+	h := f.dropout(f.s.Relu(f.linear(x, name+".0")), drop)
+	h = f.dropout(f.s.Relu(f.linear(h, name+".1")), drop)
+	return f.s.Reshape(f.linear(h, name+".2"), -1)
+}
+
+// leaveOut sets the embeddings of a share of the records to zero while training: those that are left are not enlarged.
+func (f *forward) leaveOut(x *torch.Tensor, share float64) *torch.Tensor {
+	if f.drop == nil || share == 0 || x == nil {
+		return x
+	}
+	shape := x.Shape()
+	mask := make([]float32, shape[0])
+	for k := range mask {
+		if f.drop.Float64() >= share {
+			mask[k] = 1
+		}
+	}
+	for k := range shape[1:] {
+		shape[k+1] = 1
+	}
+	return f.s.Mul(x, f.s.Float32(mask, shape...))
 }
 
 // offset is where a network of zeros starts: the base, and for clicks the base's distance from the threshold, four times enlarged.

@@ -1,6 +1,9 @@
 package recommender
 
-import "math"
+import (
+	"math"
+	"slices"
+)
 
 // clipAt bounds standardised inputs.
 const clipAt = 4
@@ -43,5 +46,54 @@ func newScaler(n, dim int, row func(k int) []float32) scaler {
 func (s scaler) apply(dst, row []float32) {
 	for c, x := range row {
 		dst[c] = min(max((x-s.Mean[c])/s.SD[c], -clipAt), clipAt)
+	}
+}
+
+// bins cuts each feature at quantiles of the training records and encodes it piece by piece: a piece below the value is full, one above
+// it empty, the one that holds it filled in proportion (piecewise linear encoding: Gorishniy, Rubachev and Babenko 2022). A network then
+// bends at any value of a feature, as trees do.
+type bins struct {
+	Edges [][]float32 `json:"edges"` // per feature, ascending, at least two
+}
+
+func newBins(n, dim, pieces int, row func(k int) []float32) bins {
+	b := bins{Edges: make([][]float32, dim)}
+	column := make([]float32, n)
+	for c := range b.Edges {
+		for k := range column {
+			column[k] = row(k)[c]
+		}
+		slices.Sort(column)
+		edges := []float32{column[0]}
+		for q := 1; q <= pieces; q++ {
+			if x := column[q*(n-1)/pieces]; x > edges[len(edges)-1]+1e-6 {
+				edges = append(edges, x)
+			}
+		}
+		if len(edges) == 1 {
+			edges = append(edges, edges[0]+1) // constant
+		}
+		b.Edges[c] = edges
+	}
+	return b
+}
+
+// width is the length of an encoded row.
+func (b bins) width() (n int) {
+	for _, e := range b.Edges {
+		n += len(e) - 1
+	}
+	return n
+}
+
+// apply encodes a row into dst, centred: each piece lies between −.5 and .5.
+func (b bins) apply(dst, row []float32) {
+	at := 0
+	for c, x := range row {
+		e := b.Edges[c]
+		for t := range len(e) - 1 {
+			dst[at] = min(max((x-e[t])/(e[t+1]-e[t]), 0), 1) - .5
+			at++
+		}
 	}
 }

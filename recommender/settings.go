@@ -22,11 +22,13 @@ type Settings struct {
 	Dim          int     `json:"dim"`           // of every embedding
 	Heads        int     `json:"heads"`         // of both attention layers
 	History      int     `json:"history"`       // latest products of the user that the sequence block reads
-	Hidden       [2]int  `json:"hidden"`        // of the MLP
+	Hidden       [2]int  `json:"hidden"`        // of both MLPs: over the attention layer's output, and over features and texts
 	InputDropout float64 `json:"input_dropout"` // on features and explanation vectors
 	Dropout      float64 `json:"dropout"`       // on hidden units
+	NoSequence   float64 `json:"no_sequence"`   // share of training records whose sequence embedding is left out
+	NoText       float64 `json:"no_text"`       // share of training records whose explanations are left out, so that predictions hold without them
 	Residual     bool    `json:"residual"`      // around the attention layer over the six embeddings
-	Direct       bool    `json:"direct"`        // context features into the MLP beside the attention layer's output
+	Pieces       int     `json:"pieces"`        // of the piecewise linear encoding of each feature
 	Loss         Loss    `json:"loss"`
 	LR           float64 `json:"lr"`       // of the first epoch
 	LRDecay      float64 `json:"lr_decay"` // factor per epoch
@@ -46,14 +48,15 @@ type Without struct {
 	Product  bool `json:"product,omitempty"`
 	Sequence bool `json:"sequence,omitempty"`
 	Context  bool `json:"context,omitempty"`
+	Text     bool `json:"text,omitempty"` // the item's own text, and what reviews by the user and of the item say
 }
 
 // DefaultSettings returns the settings found on validation, for a training set of n records.
 func DefaultSettings(n int) Settings {
-	s := Settings{Dim: 64, Heads: 2, History: 20, Hidden: [2]int{64, 32}, InputDropout: .1, Dropout: .3, Direct: true, Loss: MSE,
-		LR: 5e-4, LRDecay: .7, Batch: 256, WeightDecay: 1e-3, IDL2: .1, Clip: 1, Patience: 3, MaxEpochs: 15}
+	s := Settings{Dim: 32, Heads: 2, History: 20, Hidden: [2]int{64, 32}, InputDropout: .1, Dropout: .3, Pieces: 16, NoSequence: .5, NoText: .1, Loss: MSE,
+		LR: 1e-3, LRDecay: .7, Batch: 256, WeightDecay: 1e-3, IDL2: 1, Clip: 1, Patience: 3, MaxEpochs: 15}
 	if n >= 40000 {
-		s.LR, s.Batch = 1e-3, 1024
+		s.LR, s.Batch = 2e-3, 1024
 	}
 	return s
 }
@@ -67,6 +70,10 @@ func (s Settings) check() error {
 		bad = fmt.Sprintf("history %d is outside 1..1000", s.History)
 	case s.Hidden[0] < 1 || s.Hidden[1] < 1:
 		bad = fmt.Sprintf("hidden sizes %v", s.Hidden)
+	case s.Pieces < 1 || s.Pieces > 1000:
+		bad = fmt.Sprintf("pieces %d is outside 1..1000", s.Pieces)
+	case s.NoSequence < 0 || s.NoSequence >= 1 || s.NoText < 0 || s.NoText >= 1:
+		bad = fmt.Sprintf("left-out shares %v, %v are outside [0,1)", s.NoSequence, s.NoText)
 	case s.InputDropout < 0 || s.InputDropout >= 1 || s.Dropout < 0 || s.Dropout >= 1:
 		bad = fmt.Sprintf("dropout %v, %v is outside [0,1)", s.InputDropout, s.Dropout)
 	case s.Loss != MSE && s.Loss != BCE:

@@ -15,7 +15,7 @@ func world(t testing.TB, users, items, per int) (*dataset.Dataset, *dataset.Spli
 	rng := rand.New(rand.NewPCG(3, 3))
 	var its []dataset.Item
 	for i := range items {
-		its = append(its, dataset.Item{ID: strconv.Itoa(i), Categories: []string{strconv.Itoa(i % 4)}})
+		its = append(its, dataset.Item{ID: strconv.Itoa(i), Categories: []string{"kind" + strconv.Itoa(i%4)}})
 	}
 	var events []dataset.Event
 	for u := range users {
@@ -52,7 +52,7 @@ func newData(t testing.TB, view *dataset.View) *Data {
 func tiny() Settings {
 	s := DefaultSettings(100)
 	s.Dim, s.History, s.Hidden, s.Batch, s.MaxEpochs = 8, 5, [2]int{16, 8}, 64, 6
-	s.LR, s.LRDecay = 1e-3, 1
+	s.LR, s.LRDecay, s.Pieces = 1e-3, 1, 4
 	return s
 }
 

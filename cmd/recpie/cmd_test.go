@@ -98,6 +98,7 @@ func TestExitCodes(t *testing.T) {
 	write("unknown.yaml", "seed: 1\npolcy:\n  rounds: 2\n")
 	write("type.yaml", "policy:\n  rounds: 2\n  steps: many\n")
 	write("broken.yaml", "policy: [\n")
+	write("space.yaml", "recommender.dim: 8..64\nrecommender.loss: choice:mse,bce\n")
 	write("good.yaml", "policy: {rounds: 3}\n")
 	for _, c := range []struct {
 		name string
@@ -127,6 +128,12 @@ func TestExitCodes(t *testing.T) {
 		{"no data", nil, []string{"train", "--data", "nowhere"}, 1, []string{"nowhere"}},
 		{"no run", nil, []string{"predict", "--run", "nowhere"}, 2, []string{"nowhere"}},
 		{"no servers", nil, []string{"doctor"}, 1, []string{"inference.endpoints"}},
+		{"space without a range", nil, []string{"tune", "--space", "recommender.dim"}, 2, []string{"--space", "recommender.dim"}},
+		{"space of an unknown setting", nil, []string{"tune", "--space", "recommender.dmi=1..2"}, 2, []string{"recommender.dmi", "recommender.dim"}},
+		{"space of impossible values", nil, []string{"tune", "--space", "recommender.dropout=0..2"}, 2, []string{"recommender.dropout", "[0, 1)"}},
+		{"space of another section", nil, []string{"tune", "--space", "policy.rounds=1..2"}, 2, []string{"policy.rounds"}},
+		{"space file", nil, []string{"tune", "--space-file", "space.yaml"}, 2, []string{"space.yaml:2", "recommender.loss"}},
+		{"no trials", nil, []string{"tune", "--trials", "0"}, 2, []string{"--trials", "--budget"}},
 		{"planted without a folder", nil, []string{"data", "planted"}, 2, []string{"--out"}},
 		{"planted of an impossible size", nil, []string{"data", "planted", "--out", "p", "--per-user", "500"}, 2, []string{"500"}},
 		{"key that is not set", nil, []string{"lm", "serve", "--key-env", "NO_SUCH_KEY"}, 2, []string{"NO_SUCH_KEY"}},

@@ -60,6 +60,15 @@ func leavingTo(hosts []string, c *config.Config, soft bool) string {
 	return text + " --redact (prompts.redact: true) leaves out what comes from reviews, and addresses and ids in texts of items."
 }
 
+// encoderLeaving is the warning before sentences are sent to an embeddings endpoint that is not private, "" when it is.
+func encoderLeaving(ctx context.Context, c *config.Config, resolver transport.Resolver) string {
+	hosts := transport.Public(ctx, c.Encoder.Endpoint, resolver)
+	if len(hosts) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("warning: %s is not in a private network, and the explanations go there to be embedded: sentences about users' tastes.", strings.Join(hosts, ", "))
+}
+
 // leaving is the warning of a task; version tells that a version of the policy writes.
 func (t *task) leaving(ctx context.Context, version bool) string {
 	if t.reqs == nil {

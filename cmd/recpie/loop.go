@@ -27,7 +27,7 @@ func (a *app) loop(ctx context.Context, c *config.Config, dir *orchestrator.RunD
 	if err := augment(ctx, c, w, b, w.Pairs(), show); err != nil {
 		return nil, err
 	}
-	enc, err := openEncoder(c)
+	enc, err := openEncoder(ctx, c)
 	if err != nil {
 		return nil, err
 	}

@@ -10,14 +10,16 @@ import (
 
 	"recpie/internal/evaluate"
 	"recpie/internal/torch"
+	"recpie/orchestrator"
 )
 
 func (a *app) predictCmd() *cobra.Command {
 	var user string
 	cmd := &cobra.Command{
 		Use: "predict", Short: "Predict the test records of a finished run, with their explanations", Args: cobra.NoArgs,
-		Long:    "Predict loads the network and the explanations of the selected round and prints ratings on the data's own scale, as CSV or JSON.",
-		Example: "  recpie predict --run runs/quickstart > predictions.csv\n  recpie predict --run runs/quickstart --user 42 -o json",
+		Long: `Predict loads the network and the explanations of the selected round and prints ratings on the data's own scale, as CSV or JSON. With
+--hide-unfaithful it leaves out explanations that the run's audit found to do nothing or the contrary of what they say, and gives the reason.`,
+		Example: "  recpie predict --run runs/quickstart > predictions.csv\n  recpie predict --run runs/quickstart --user 42 -o json\n  recpie predict --run runs/quickstart --hide-unfaithful -o json   once recpie audit has run",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := a.load()
 			if err != nil {
@@ -29,21 +31,31 @@ func (a *app) predictCmd() *cobra.Command {
 				return err
 			}
 			defer t.Close()
+			if c.Serve.HideUnfaithful {
+				if err := t.HideUnfaithful(); err != nil {
+					return err
+				}
+			}
 			rows, err := t.Predict(cmd.Context(), user)
 			if err != nil {
 				return err
 			}
 			return a.print(cmd.OutOrStdout(), rows, func(w io.Writer) {
 				out := csv.NewWriter(w)
-				_ = out.Write([]string{"user_id", "item_id", "title", "rating", "true_rating", "positive", "negative"})
+				_ = out.Write([]string{"user_id", "item_id", "title", "rating", "rating_sd", "true_rating", "positive", "negative", "positive_hidden", "negative_hidden"})
 				for _, r := range rows {
-					_ = out.Write([]string{cell(r.User), cell(r.Item), cell(r.Title), fmt.Sprintf("%.3f", r.Rating), fmt.Sprintf("%.3g", r.TrueRating), cell(r.Positive), cell(r.Negative)})
+					hidden := orchestrator.Hidden{}
+					if r.Hidden != nil {
+						hidden = *r.Hidden
+					}
+					_ = out.Write([]string{cell(r.User), cell(r.Item), cell(r.Title), fmt.Sprintf("%.3f", r.Rating), fmt.Sprintf("%.3f", r.SD), fmt.Sprintf("%.3g", r.TrueRating), cell(r.Positive), cell(r.Negative), hidden.Positive, hidden.Negative})
 				}
 				out.Flush()
 			})
 		},
 	}
 	cmd.Flags().StringVar(&user, "user", "", "only this user's records")
+	a.settingFlag(cmd, "hide-unfaithful", "serve.hide_unfaithful", "")
 	return cmd
 }
 

@@ -56,7 +56,7 @@ Settings come from defaults, a preset, a YAML file (-c), RECPIE_* environment va
 	} {
 		a.settingFlag(root, f.name, f.key, f.short)
 	}
-	root.AddCommand(a.trainCmd(), a.explainCmd(), a.workerCmd(), a.purgeCmd(), a.predictCmd(), a.evaluateCmd(), a.dataCmd(), a.lmCmd(), a.adaptersCmd(), a.doctorCmd(), a.benchCmd(), a.configCmd(), versionCmd(a))
+	root.AddCommand(a.trainCmd(), a.tuneCmd(), a.explainCmd(), a.workerCmd(), a.purgeCmd(), a.predictCmd(), a.auditCmd(), a.evaluateCmd(), a.dataCmd(), a.lmCmd(), a.adaptersCmd(), a.doctorCmd(), a.benchCmd(), a.configCmd(), versionCmd(a))
 	strict(root)
 	return root
 }

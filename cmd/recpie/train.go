@@ -20,10 +20,12 @@ func (a *app) trainCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "train", Short: "Train: the whole loop, or the network alone", Args: cobra.NoArgs,
 		Long: `Train runs the loop: explanations, network, policy steps, new explanations, and writes the run directory with report.html.
-The same command continues an interrupted run. With --explanations off it trains the network alone on all records.`,
+The same command continues an interrupted run. With --explanations off it trains the network alone on all records, with --explanations
+heuristic it explains by fixed rules, without a language model: what explanations are worth to the network, and where that comes from.`,
 		Example: `  recpie train                                        MovieLens 100K, a sample of users, embedded language model
   recpie train --data my/data --run runs/mine         your data
   recpie train --explanations off --data my/data      the network alone
+  recpie train --explanations heuristic               the best three and worst three reasons, no language model
   recpie train -c recpie.yaml --set policy.rounds=3   your inference and training servers
   recpie train -c recpie.yaml --set training.frozen=true   your inference servers, language model as it is`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -84,9 +86,12 @@ func (a *app) train(ctx context.Context, c *config.Config, show *progress.Report
 		len(w.Data.Records), w.Sample(), len(w.Split.Train), len(w.Split.Val), len(w.Split.Test), time.Since(began).Round(100*time.Millisecond))
 	lab := newLab(c, w, dir.Path("networks"))
 	lab.Progress = func(name string, seed int) { show.Printf("network %s, seed %d of %d", name, seed+1, len(lab.Seeds)) }
-	if c.Explanations == "off" {
+	switch c.Explanations {
+	case "off":
 		report, err = orchestrator.TrainNetwork(ctx, lab)
-	} else {
+	case "heuristic":
+		report, err = trainHeuristic(ctx, c, lab)
+	default:
 		report, err = a.loop(ctx, c, dir, w, lab, show)
 	}
 	if err != nil {
@@ -94,4 +99,14 @@ func (a *app) train(ctx context.Context, c *config.Config, show *progress.Report
 	}
 	report.Timings["all"] = time.Since(began).Seconds()
 	return report, report.Write(dir.Path())
+}
+
+// trainHeuristic trains on the fixed sentences.
+func trainHeuristic(ctx context.Context, c *config.Config, lab *orchestrator.Lab) (*evaluate.Report, error) {
+	enc, err := openEncoder(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	defer enc.Close()
+	return orchestrator.TrainHeuristic(ctx, lab, enc)
 }

@@ -124,8 +124,8 @@ func place(pkg string) (floor int, room string, err error) {
 		return base, pkg, nil
 	case inAny(pkg, rooms) != "":
 		return middle, inAny(pkg, rooms), nil
-	case pkg == "orchestrator":
-		return conductor, pkg, nil
+	case within(pkg, "orchestrator"):
+		return conductor, "orchestrator", nil
 	case pkg == "config":
 		return top, pkg, nil
 	case within(pkg, "cmd"):
@@ -246,10 +246,12 @@ func TestJudge(t *testing.T) {
 		{"internal/lmserver", "recpie/internal/lm", true},
 		{"internal/torch", "github.com/sugarme/gotch/libtch", true},
 		{"prompts", "fmt", true},
+		{"orchestrator", "recpie/internal/audit", true},
 		{"recommender", "recpie/policy", false},
 		{"clients/vllm", "recpie/adapters", false},
 		{"prompts", "recpie/orchestrator", false},
 		{"internal/lm", "recpie/prompts", false},
+		{"internal/audit", "recpie/prompts", false},
 		{"internal/lm", "recpie/internal/lmserver", false},
 		{"orchestrator", "recpie/internal/lmserver", false},
 		{"orchestrator", "recpie/config", false},

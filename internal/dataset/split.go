@@ -17,8 +17,9 @@ const MinRecords = 5
 
 // SplitOptions varies the split. The zero value is the protocol's.
 type SplitOptions struct {
-	MinRecords int  // fewest records of a user, 0 = 5
-	TieSafe    bool // move each cut back to the start of its tie group, so that records of one moment are all on one side
+	MinRecords  int  // fewest records of a user, 0 = 5
+	TieSafe     bool // move each cut back to the start of its tie group, so that records of one moment are all on one side
+	TrainSparse bool // records of users with fewer are training records, though nobody is judged on those users
 }
 
 // Split says which records serve for training, validation and test. The lists hold indexes into Dataset.Records in ascending order.
@@ -48,12 +49,17 @@ func MakeSplit(ds *Dataset, opts SplitOptions) (*Split, error) {
 	}
 	s := &Split{Options: opts}
 	s.whole = s
+	judged := 0
 	for u := range ds.Users {
 		from, to := ds.OfUser(int32(u))
 		n := to - from
 		if int(n) < opts.MinRecords {
+			if opts.TrainSparse {
+				s.Train = appendRange(s.Train, from, to)
+			}
 			continue
 		}
+		judged++
 		nTrain := n * 8 / 10
 		nVal := max(1, nTrain/10)
 		cut, val := from+nTrain, from+nTrain-nVal
@@ -71,12 +77,39 @@ func MakeSplit(ds *Dataset, opts SplitOptions) (*Split, error) {
 		s.Val = appendRange(s.Val, val, cut)
 		s.Test = appendRange(s.Test, cut, to)
 	}
-	if len(s.Train) == 0 {
+	if len(s.Train) == 0 || judged == 0 {
 		return nil, fault.WithHint(fault.Newf(fault.Fatal, "dataset: split", "no user of %s has %d records", ds.Name, opts.MinRecords),
 			"a user needs at least five rated records to be split")
 	}
 	s.Digest = s.digest(ds)
 	return s, nil
+}
+
+// Inner splits the training and validation records of s as MakeSplit splits all records, so that its test part is a rehearsal of the
+// test: as long a stretch of time in proportion, with the same frozen histories. The test records of s belong to no part of it and its
+// views do not show them. Users who keep fewer than two records before the cut only train.
+func (s *Split) Inner(ds *Dataset) *Split {
+	in := &Split{Options: s.Options}
+	in.whole = in
+	of := slices.Concat(s.whole.Train, s.whole.Val)
+	slices.Sort(of)
+	for len(of) > 0 {
+		n := 1
+		for n < len(of) && ds.Records[of[n]].User == ds.Records[of[0]].User {
+			n++
+		}
+		nTrain := n * 8 / 10
+		nVal := max(1, nTrain/10)
+		if nTrain < 2 {
+			nTrain, nVal = n, 0
+		}
+		in.Train = append(in.Train, of[:nTrain-nVal]...)
+		in.Val = append(in.Val, of[nTrain-nVal:nTrain]...)
+		in.Test = append(in.Test, of[nTrain:n]...)
+		of = of[n:]
+	}
+	in.Digest = in.digest(ds)
+	return in
 }
 
 // groupStart returns the first record of the tie group that the boundary at r divides, r itself when it divides none.

@@ -228,3 +228,72 @@ func FuzzSplitFile(f *testing.F) {
 		}
 	})
 }
+
+// Records of users with too few of them train, on request; the parts of the others stay as they are.
+func TestTrainSparse(t *testing.T) {
+	var events []Event
+	for u, n := range []int{3, 10, 1} {
+		for k := range n {
+			events = append(events, Event{User: fmt.Sprint(u), Item: fmt.Sprint(k), Rating: 1 + float64(k%5), Time: int64(k), HasTime: true, Row: len(events)})
+		}
+	}
+	ds, err := New("few", Spec{Min: 1, Max: 5}, nil, events)
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain, err := MakeSplit(ds, SplitOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sparse, err := MakeSplit(ds, SplitOptions{TrainSparse: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(sparse.Train) != len(plain.Train)+4 || !slices.Equal(sparse.Val, plain.Val) || !slices.Equal(sparse.Test, plain.Test) || sparse.Digest == plain.Digest {
+		t.Errorf("train %v, validation %v, test %v beside %v, %v, %v", sparse.Train, sparse.Val, sparse.Test, plain.Train, plain.Val, plain.Test)
+	}
+	for _, r := range sparse.Train {
+		if !sparse.TrainView(ds).Visible(r) {
+			t.Errorf("record %d is not visible", r)
+		}
+	}
+	file := filepath.Join(t.TempDir(), "split.json")
+	if err := sparse.SaveFile(file, ds); err != nil {
+		t.Fatal(err)
+	}
+	if again, err := LoadFile(file, ds); err != nil || again.Digest != sparse.Digest {
+		t.Errorf("read back: %v", err)
+	}
+	if _, err := MakeSplit(ds, SplitOptions{TrainSparse: true, MinRecords: 11}); err == nil {
+		t.Error("a split without anyone to judge")
+	}
+}
+
+// The rehearsal has no test record of the split in any part, and none in sight.
+func TestInner(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		ds := draw(t)
+		split, err := MakeSplit(ds, SplitOptions{})
+		if err != nil {
+			return
+		}
+		in := split.Inner(ds)
+		of, parts := slices.Concat(split.Train, split.Val), slices.Concat(in.Train, in.Val, in.Test)
+		slices.Sort(of)
+		slices.Sort(parts)
+		if !slices.Equal(of, parts) || len(in.Test) == 0 || in.Digest == split.Digest {
+			t.Fatalf("parts of %d, %d and %d records of %d", len(in.Train), len(in.Val), len(in.Test), len(of))
+		}
+		view := in.FinalView(ds)
+		for _, r := range slices.Concat(split.Test, in.Test) {
+			if view.Visible(r) {
+				t.Fatalf("record %d is visible", r)
+			}
+		}
+		for _, part := range [][]int32{in.Train, in.Val, in.Test} {
+			if !slices.IsSorted(part) {
+				t.Fatal("a part is not in order")
+			}
+		}
+	})
+}

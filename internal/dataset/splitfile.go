@@ -19,6 +19,7 @@ type splitFile struct {
 	Dataset    string  `json:"dataset"`
 	MinRecords int     `json:"min_records"`
 	TieSafe    bool    `json:"tie_safe,omitempty"`
+	Sparse     bool    `json:"train_sparse,omitempty"`
 	Sample     *Sample `json:"sample,omitempty"`
 	Train      []int   `json:"train"` // without validation
 	Val        []int   `json:"val"`
@@ -34,7 +35,7 @@ func (s *Split) SaveFile(path string, ds *Dataset) error {
 		}
 		return out
 	}
-	data, err := json.Marshal(splitFile{Version: 1, Digest: s.Digest, Dataset: ds.Name, MinRecords: s.Options.MinRecords, TieSafe: s.Options.TieSafe,
+	data, err := json.Marshal(splitFile{Version: 1, Digest: s.Digest, Dataset: ds.Name, MinRecords: s.Options.MinRecords, TieSafe: s.Options.TieSafe, Sparse: s.Options.TrainSparse,
 		Sample: s.Sample, Train: rows(s.Train), Val: rows(s.Val), Test: rows(s.Test)})
 	if err != nil {
 		return fmt.Errorf("dataset: split: %w", err)
@@ -59,7 +60,7 @@ func LoadFile(path string, ds *Dataset) (*Split, error) {
 	if file.Version != 1 {
 		return nil, fault.Newf(fault.Fatal, "dataset: split", "%s: version %d is not known", path, file.Version)
 	}
-	s, err := MakeSplit(ds, SplitOptions{MinRecords: file.MinRecords, TieSafe: file.TieSafe})
+	s, err := MakeSplit(ds, SplitOptions{MinRecords: file.MinRecords, TieSafe: file.TieSafe, TrainSparse: file.Sparse})
 	if err != nil {
 		return nil, err
 	}

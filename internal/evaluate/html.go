@@ -51,6 +51,9 @@ func (r *Report) Table() []Line {
 	add("heuristic", "fixed best-three and worst-three sentences, no language model", r.Test.Heuristic)
 	add("shuffled_refit", "control: explanations permuted between pairs, retrained", r.Test.ShuffledRefit)
 	add("numbers_refit", "control: the same content as numbers, retrained", r.Test.NumbersRefit)
+	add("positive_only", "the fixed best reasons alone, retrained", r.Test.PositiveOnly)
+	add("negative_only", "the fixed worst reasons alone, retrained", r.Test.NegativeOnly)
+	add("ensemble", "no explanations, the seeds' predictions averaged", r.Test.Ensemble)
 	return out
 }
 

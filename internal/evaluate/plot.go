@@ -2,9 +2,11 @@ package evaluate
 
 import (
 	"bytes"
+	"fmt"
 	"html/template"
 	"image/color"
 	"math"
+	"slices"
 	"strconv"
 
 	"gonum.org/v1/plot"
@@ -98,10 +100,10 @@ func histogram(title string, pos, neg []float64) (template.HTML, error) {
 		xs   []float64
 		c    color.RGBA
 	}{{"positive explanation", pos, blue}, {"negative explanation", neg, orange}} {
-		h, err := plotter.NewHist(plotter.Values(side.xs), 24)
-		if err != nil {
-			return "", err
+		if len(side.xs) == 0 {
+			return "", fmt.Errorf("evaluate: no values for %q", title)
 		}
+		h := binned(side.xs, slices.Min(side.xs), slices.Max(side.xs), 24)
 		fill := side.c
 		fill.A = 0x80
 		fill.R, fill.G, fill.B = fill.R/2, fill.G/2, fill.B/2 // alpha-premultiplied
@@ -115,8 +117,10 @@ func histogram(title string, pos, neg []float64) (template.HTML, error) {
 	return svg(p)
 }
 
-func svg(p *plot.Plot) (template.HTML, error) {
-	c := vgsvg.New(vg.Points(420), vg.Points(250))
+func svg(p *plot.Plot) (template.HTML, error) { return svgOf(p, vg.Points(420), vg.Points(250)) }
+
+func svgOf(p *plot.Plot, width, height vg.Length) (template.HTML, error) {
+	c := vgsvg.New(width, height)
 	p.Draw(draw.New(c))
 	var b bytes.Buffer
 	if _, err := c.WriteTo(&b); err != nil {
@@ -126,5 +130,8 @@ func svg(p *plot.Plot) (template.HTML, error) {
 	if i := bytes.Index(s, []byte("<svg")); i > 0 {
 		s = s[i:] // without the XML prologue it stands inside a page
 	}
-	return template.HTML(s), nil // drawn from numbers and our own titles: no text of users or models is in it
+	return template.HTML(s), nil // vgsvg escapes the texts of titles and labels
 }
+
+// SVG renders a plot for the inside of a page.
+func SVG(p *plot.Plot) (template.HTML, error) { return svg(p) }

@@ -25,6 +25,9 @@ type Systems struct {
 	Rounds         []System `json:"rounds,omitempty"`
 	ShuffledRefit  *System  `json:"shuffled_refit,omitempty"`
 	NumbersRefit   *System  `json:"numbers_refit,omitempty"`
+	PositiveOnly   *System  `json:"positive_only,omitempty"` // the heuristic's sentences, one side left out
+	NegativeOnly   *System  `json:"negative_only,omitempty"`
+	Ensemble       *System  `json:"ensemble,omitempty"` // the seeds' predictions without explanations averaged: one system, no standard error
 }
 
 // Faithfulness says whether predictions use the text: the network of the selected round, unchanged, on altered explanations.

@@ -1,68 +1,14 @@
 package encoder
 
 import (
-	"encoding/json"
 	"fmt"
-	"os"
 	"path/filepath"
 
 	"recpie/internal/safetensors"
 	"recpie/internal/torch"
 )
 
-// config is what of config.json and sentence_bert_config.json is used.
-type config struct {
-	Hidden       int     `json:"hidden_size"`
-	Layers       int     `json:"num_hidden_layers"`
-	Heads        int     `json:"num_attention_heads"`
-	Intermediate int     `json:"intermediate_size"`
-	Positions    int     `json:"max_position_embeddings"`
-	Vocab        int     `json:"vocab_size"`
-	Eps          float64 `json:"layer_norm_eps"`
-	Activation   string  `json:"hidden_act"`
-	Type         string  `json:"model_type"`
-	PosType      string  `json:"position_embedding_type"`
-
-	maxTokens int // of a text, special tokens included
-}
-
-func readConfig(dir string) (config, error) {
-	var c config
-	if err := readJSON(filepath.Join(dir, "config.json"), &c); err != nil {
-		return c, err
-	}
-	switch {
-	case c.Type != "bert" || c.Activation != "gelu" || (c.PosType != "" && c.PosType != "absolute"):
-		return c, fmt.Errorf("a model of type %q with activation %q and %q positions; bert, gelu and absolute are read", c.Type, c.Activation, c.PosType)
-	case c.Hidden < 1 || c.Heads < 1 || c.Hidden%c.Heads != 0 || c.Layers < 1 || c.Layers > 1000 || c.Intermediate < 1 || c.Positions < 3:
-		return c, fmt.Errorf("impossible sizes in config.json")
-	}
-	var sentence struct {
-		Max int `json:"max_seq_length"`
-	}
-	err := readJSON(filepath.Join(dir, "sentence_bert_config.json"), &sentence)
-	if err != nil && !os.IsNotExist(err) {
-		return c, err
-	}
-	c.maxTokens = c.Positions
-	if sentence.Max >= 3 {
-		c.maxTokens = min(sentence.Max, c.Positions)
-	}
-	return c, nil
-}
-
-func readJSON(path string, v any) error {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return err
-	}
-	if err := json.Unmarshal(text, v); err != nil {
-		return fmt.Errorf("%s: %w", filepath.Base(path), err)
-	}
-	return nil
-}
-
-// bert holds the weights under their names in the file.
+// bert holds the weights under the names that a BertModel gives them, whatever the file calls them.
 type bert struct {
 	config
 	w   *torch.Params
@@ -77,9 +23,14 @@ func loadBERT(dir string, c config, dev torch.Device) (*bert, error) {
 	defer f.Close()
 	m := &bert{config: c, w: dev.NewParams(), dev: dev}
 	for name, shape := range m.shapes() {
-		values, got, err := f.Float32(name)
+		stored, err := c.stored(f, name)
+		if err != nil {
+			m.w.Free()
+			return nil, err
+		}
+		values, got, err := f.Float32(stored)
 		if err == nil && fmt.Sprint(got) != fmt.Sprint(shape) {
-			err = fmt.Errorf("%s has shape %v, config.json says %v", name, got, shape)
+			err = fmt.Errorf("%s has shape %v, config.json says %v", stored, got, shape)
 		}
 		if err == nil {
 			_, err = m.w.AddFrozen(name, values, shape...)
@@ -96,11 +47,13 @@ func loadBERT(dir string, c config, dev torch.Device) (*bert, error) {
 func (m *bert) shapes() map[string][]int64 {
 	h, i := int64(m.Hidden), int64(m.Intermediate)
 	all := map[string][]int64{
-		"embeddings.word_embeddings.weight":       {int64(m.Vocab), h},
-		"embeddings.position_embeddings.weight":   {int64(m.Positions), h},
-		"embeddings.token_type_embeddings.weight": {2, h},
-		"embeddings.LayerNorm.weight":             {h},
-		"embeddings.LayerNorm.bias":               {h},
+		"embeddings.word_embeddings.weight":     {int64(m.Vocab), h},
+		"embeddings.position_embeddings.weight": {int64(m.Positions), h},
+		"embeddings.LayerNorm.weight":           {h},
+		"embeddings.LayerNorm.bias":             {h},
+	}
+	if m.TokenTypes > 0 {
+		all["embeddings.token_type_embeddings.weight"] = []int64{int64(m.TokenTypes), h}
 	}
 	linear := func(name string, out, in int64) {
 		all[name+".weight"], all[name+".bias"] = []int64{out, in}, []int64{out}
@@ -135,7 +88,13 @@ func (m *bert) encode(texts [][]int32) ([]float32, error) {
 			positions[k*longest+j] = int64(j)
 		}
 		for j, id := range text {
-			ids[k*longest+j], present[k*longest+j], weight[k*longest+j] = int64(id), true, 1/float32(len(text))
+			ids[k*longest+j], present[k*longest+j] = int64(id), true
+			if !m.cls {
+				weight[k*longest+j] = 1 / float32(len(text))
+			}
+		}
+		if m.cls {
+			weight[k*longest] = 1
 		}
 	}
 	var out []float32
@@ -143,7 +102,9 @@ func (m *bert) encode(texts [][]int32) ([]float32, error) {
 		b, l := int64(n), int64(longest)
 		x := s.Add(s.Embedding(m.w.Get("embeddings.word_embeddings.weight"), s.Int64(ids, b, l)),
 			s.Embedding(m.w.Get("embeddings.position_embeddings.weight"), s.Int64(positions, b, l)))
-		x = s.Add(x, s.Select(m.w.Get("embeddings.token_type_embeddings.weight"), 0, 0))
+		if m.TokenTypes > 0 {
+			x = s.Add(x, s.Select(m.w.Get("embeddings.token_type_embeddings.weight"), 0, 0))
+		}
 		x = m.norm(s, x, "embeddings.LayerNorm")
 		mask := s.Bool(present, b, 1, 1, l)
 		for layer := range m.Layers {

@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
-	"sync"
 
 	"golang.org/x/sync/errgroup"
 
@@ -30,9 +29,7 @@ type Encoder struct {
 	digest string
 	cls    int32
 	sep    int32
-
-	mu    sync.Mutex
-	cache *cache // nil without a cache folder
+	known  shelf
 }
 
 // Open loads the encoder in the folder dir (config.json, model.safetensors, tokenizer.json) onto a device: "" and "cpu", "cuda" or
@@ -70,14 +67,14 @@ func open(dir, cacheDir string, dev torch.Device) (*Encoder, error) {
 	if e.tok.VocabSize() > c.Vocab {
 		return nil, fmt.Errorf("tokenizer.json has %d tokens, the model %d", e.tok.VocabSize(), c.Vocab)
 	}
-	if e.digest, err = digestOf(dir, c.maxTokens); err != nil {
+	if e.digest, err = digestOf(dir, c); err != nil {
 		return nil, err
 	}
 	if e.model, err = loadBERT(dir, c, dev); err != nil {
 		return nil, err
 	}
 	if cacheDir != "" {
-		if e.cache, err = openCache(cacheDir, e.digest, c.Hidden); err != nil {
+		if e.known.cache, err = openCache(cacheDir, e.digest, c.Hidden); err != nil {
 			e.model.w.Free()
 			return nil, err
 		}
@@ -85,10 +82,13 @@ func open(dir, cacheDir string, dev torch.Device) (*Encoder, error) {
 	return e, nil
 }
 
-// digestOf names everything that decides a vector: weights, tokenizer, sizes and the limit of tokens.
-func digestOf(dir string, maxTokens int) (string, error) {
+// digestOf names everything that decides a vector: weights, tokenizer, sizes, the limit of tokens and the pooling.
+func digestOf(dir string, c config) (string, error) {
 	h := sha256.New()
-	fmt.Fprintf(h, "recpie encoder 1, %d tokens\n", maxTokens)
+	fmt.Fprintf(h, "recpie encoder 1, %d tokens\n", c.maxTokens)
+	if c.cls {
+		fmt.Fprintln(h, "first token")
+	}
 	for _, name := range []string{"config.json", "tokenizer.json", "model.safetensors"} {
 		f, err := os.Open(filepath.Join(dir, name))
 		if err != nil {
@@ -111,56 +111,16 @@ func (e *Encoder) Digest() string { return e.digest }
 
 // Close frees the weights and closes the cache.
 func (e *Encoder) Close() error {
-	e.mu.Lock()
-	defer e.mu.Unlock()
+	e.known.mu.Lock()
+	defer e.known.mu.Unlock()
 	e.model.w.Free()
-	if e.cache == nil {
-		return nil
-	}
-	return e.cache.file.Close()
+	return e.known.close()
 }
 
 // Embed returns the vector of each text, of length 1. Texts are cut at the encoder's limit of tokens. Each distinct text that the
 // cache does not have is encoded once, and is in the cache when Embed returns; after an error, batches that were finished are.
 func (e *Encoder) Embed(ctx context.Context, texts []string) ([][]float32, error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	out := make([][]float32, len(texts))
-	known := make(map[key][]float32)
-	var missing []pendingText
-	keys := make([]key, len(texts))
-	for i, text := range texts {
-		k := key(sha256.Sum256([]byte(text)))
-		keys[i] = k
-		if _, seen := known[k]; seen {
-			continue
-		}
-		known[k] = nil
-		if e.cache != nil {
-			v, err := e.cache.get(k)
-			if err != nil {
-				return nil, fault.New(fault.Fatal, "encoder: cache", err)
-			}
-			if v != nil {
-				known[k] = v
-				continue
-			}
-		}
-		missing = append(missing, pendingText{k, e.tokens(text)})
-	}
-	if err := e.encode(ctx, missing, known); err != nil {
-		return nil, err
-	}
-	for i, k := range keys {
-		out[i] = known[k]
-	}
-	return out, nil
-}
-
-// pendingText is a text to encode.
-type pendingText struct {
-	key key
-	ids []int32
+	return e.known.embed(ctx, texts, e.encode)
 }
 
 func (e *Encoder) tokens(text string) []int32 {
@@ -171,21 +131,30 @@ func (e *Encoder) tokens(text string) []int32 {
 	return append(append([]int32{e.cls}, ids...), e.sep)
 }
 
+// tokenised is a text to encode.
+type tokenised struct {
+	key key
+	ids []int32
+}
+
 // encode works through the missing texts in batches of similar length, as many at a time as there are cores.
-func (e *Encoder) encode(ctx context.Context, missing []pendingText, known map[key][]float32) error {
-	slices.SortStableFunc(missing, func(a, b pendingText) int { return cmp.Compare(len(a.ids), len(b.ids)) })
+func (e *Encoder) encode(ctx context.Context, texts []missing, keep keeper) error {
+	var left []tokenised
+	for _, t := range texts {
+		left = append(left, tokenised{t.key, e.tokens(t.text)})
+	}
+	slices.SortStableFunc(left, func(a, b tokenised) int { return cmp.Compare(len(a.ids), len(b.ids)) })
 	workers := runtime.GOMAXPROCS(0)
-	most := (len(missing) + workers - 1) / workers // no core waits while another works through everything
+	most := (len(left) + workers - 1) / workers // no core waits while another works through everything
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(workers)
-	var mu sync.Mutex // known and the cache
-	for len(missing) > 0 && gctx.Err() == nil {
+	for len(left) > 0 && gctx.Err() == nil {
 		n := 1
-		for n < min(len(missing), most) && (n+1)*len(missing[n].ids) <= batchTokens {
+		for n < min(len(left), most) && (n+1)*len(left[n].ids) <= batchTokens {
 			n++
 		}
-		batch := missing[:n]
-		missing = missing[n:]
+		batch := left[:n]
+		left = left[n:]
 		g.Go(func() error {
 			ids, keys, vectors := make([][]int32, n), make([]key, n), make([][]float32, n)
 			for k, t := range batch {
@@ -195,20 +164,11 @@ func (e *Encoder) encode(ctx context.Context, missing []pendingText, known map[k
 			if err != nil {
 				return fault.New(fault.Fatal, "encoder", err)
 			}
-			mu.Lock()
-			defer mu.Unlock()
 			for k := range vectors {
 				vectors[k] = flat[k*e.Dim() : (k+1)*e.Dim() : (k+1)*e.Dim()]
-				known[keys[k]] = vectors[k]
 			}
-			if e.cache == nil {
-				return nil
-			}
-			return fault.New(fault.Fatal, "encoder: cache", e.cache.put(keys, vectors))
+			return keep(keys, vectors)
 		})
 	}
-	if err := g.Wait(); err != nil {
-		return err
-	}
-	return ctx.Err()
+	return g.Wait()
 }
