@@ -270,3 +270,33 @@ func TestDataProfiles(t *testing.T) {
 		t.Errorf("the worker's rows differ: %s", o.stderr)
 	}
 }
+
+// A run keeps the profiles that it began with: it continues with them where the cache is gone. The small warmed-up model writes none
+// unless it must.
+func TestTrainKeepsItsProfiles(t *testing.T) {
+	s := unbroken(t).again(t)
+	with := append(slices.Clone(train), "--rounds", "0", "--set", "profiles.augment=true")
+	if o := must(t, s.dir, s.env, append(slices.Clone(with), "--run", "off")...); !strings.Contains(o.stderr, "profiles.force") || exists(s.path("off", profilesFile)) {
+		t.Errorf("the small model was asked: %s", o.stderr)
+	}
+	with = append(with, "--set", "profiles.force=true")
+	if o := recpie(t, s.dir, append(slices.Clone(s.env), "RECPIE_FAILPOINT=explain-after-commit:1"), with...); o.code != -1 {
+		t.Fatalf("was not killed: %d %s", o.code, o.stderr)
+	}
+	kept := s.read(t, "run/"+profilesFile)
+	if !bytes.Contains(kept, []byte(`"profile":"`)) {
+		t.Fatalf("the run keeps %q", kept)
+	}
+	if err := os.Remove(s.path("cache", "answers.db")); err != nil {
+		t.Fatal(err)
+	}
+	o := must(t, s.dir, s.env, with...)
+	if strings.Contains(o.stderr, "asked now") || !bytes.Equal(s.read(t, "run/"+profilesFile), kept) {
+		t.Errorf("a continued run asks for its profiles again: %s", o.stderr)
+	}
+	must(t, s.dir, s.env, "predict", "--run", "run")
+	s.write(t, "run/"+profilesFile, `{"side":"train","item_id":"nowhere","fold":0,"profile":"x"}`)
+	if o := recpie(t, s.dir, s.env, "predict", "--run", "run"); o.code != exitFailed || !strings.Contains(o.stderr, "nowhere") {
+		t.Errorf("profiles of other data: %d %s", o.code, o.stderr)
+	}
+}
