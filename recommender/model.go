@@ -38,6 +38,17 @@ func (m *Model) Settings() Settings { return m.settings }
 // Data returns what the model reads.
 func (m *Model) Data() *Data { return m.data }
 
+// On returns the model bound to data with candidates, which Data.With made of the model's own data. The weights are shared: the copy is not
+// closed, and is not used after the model is.
+func (m *Model) On(data *Data) (*Model, error) {
+	if data.View.Digest() != m.data.View.Digest() || data.Features.View != m.data.Features.View {
+		return nil, fault.Newf(fault.Fatal, "recommender", "the model was trained on another view of the data")
+	}
+	c := *m
+	c.data = data
+	return &c, nil
+}
+
 // Close frees the weights. The model must not be used afterwards.
 func (m *Model) Close() { m.params.Free() }
 

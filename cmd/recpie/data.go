@@ -44,7 +44,7 @@ manifest, with --verify their SHA-256.`,
 	}
 	check.Flags().StringVar(&quarantine, "quarantine", "", "write the broken rows to this file, one JSON object a line")
 	check.Flags().BoolVar(&verify, "verify", false, "compare the SHA-256 of every file of an imported set")
-	cmd.AddCommand(check, a.getCmd(), a.statsCmd(), a.aspectsCmd(), a.profilesCmd(), a.plantedCmd())
+	cmd.AddCommand(check, a.getCmd(), a.importCmd(), a.statsCmd(), a.aspectsCmd(), a.profilesCmd(), a.plantedCmd())
 	return cmd
 }
 
@@ -92,7 +92,7 @@ func prepareSide(ctx context.Context, c *config.Config, blind bool) (*orchestrat
 		return nil, err
 	}
 	s := dataSettings(c)
-	s.Path, s.Blind, s.Silent = path, blind, blind || c.Explanations == "off"
+	s.Path, s.Blind = path, blind
 	if c.Explanations == "off" {
 		s.SamplePairs, s.MaxRecords = 0, 0 // the network alone needs no sample
 	}

@@ -147,6 +147,18 @@ func locate(path string) (*source, error) {
 	return src, nil
 }
 
+// SpecBeside reads what a dataset.yaml in the folder of a file says, the zero value when there is none.
+func SpecBeside(file string) (Spec, error) {
+	yaml, err := readSpecFile(filepath.Join(filepath.Dir(file), "dataset.yaml"))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return Spec{}, nil
+	case err != nil:
+		return Spec{}, err
+	}
+	return yaml.spec, nil
+}
+
 func findInteractions(dir string) (string, error) {
 	if f := firstExisting(filepath.Join(dir, "interactions.csv.gz"), filepath.Join(dir, "interactions.csv")); f != "" {
 		return f, nil

@@ -3,24 +3,43 @@ package formats
 import (
 	"bytes"
 	"fmt"
-	"math"
 	"slices"
-	"strconv"
-	"strings"
-	"unicode/utf16"
-	"unicode/utf8"
 
 	"recpie/internal/dataset"
 )
 
-const maxDepth = 64 // of nested arrays and objects
+const (
+	maxDepth   = 64 // of nested arrays and objects
+	maxGuesses = 64 // keys of the row before that are remembered
+)
 
 // scanner reads one object of a line: JSON, or with python a literal as Python prints a dict (single quotes, True, None), which is what
-// old releases of the Amazon metadata hold. Nothing is evaluated.
+// old releases of the Amazon metadata hold. Nothing is evaluated. Rows of a file mostly have the same keys in the same order, so each key
+// is first compared with what stood at its place in the row before.
 type scanner struct {
 	data   []byte
 	pos    int
 	python bool
+	keys   []string
+	twin   []int   // the next of the keys with the same name, or -1: one key may serve for two
+	last   []guess // of the row before
+}
+
+// guess is a key as it stood, with its quotes and colon, and its place among the keys, -1 when it is not wanted.
+type guess struct {
+	raw []byte
+	at  int
+}
+
+// newScanner makes a scanner that looks for keys, 64 at most.
+func newScanner(keys []string, python bool) *scanner {
+	s := &scanner{keys: keys, python: python, twin: make([]int, len(keys))}
+	for k := range keys {
+		if s.twin[k] = slices.Index(keys[k+1:], keys[k]); s.twin[k] >= 0 {
+			s.twin[k] += k + 1
+		}
+	}
+	return s
 }
 
 // value is one value of the object, raw; nil when its key is absent or null.
@@ -31,11 +50,11 @@ type syntaxError struct {
 	reason string
 }
 
-// object fills values with what stands under keys. A key that occurs twice is an error.
-func (s *scanner) object(data []byte, keys []string, values []value) *dataset.RowError {
+// object fills values, one a key, with what stands under the keys. A wanted key that occurs twice is an error.
+func (s *scanner) object(data []byte, values []value) *dataset.RowError {
 	s.data, s.pos = data, 0
 	clear(values)
-	if err := s.fields(keys, values); err != nil {
+	if err := s.fields(values); err != nil {
 		what := "JSON"
 		if s.python {
 			what = "JSON or a Python dictionary"
@@ -45,31 +64,27 @@ func (s *scanner) object(data []byte, keys []string, values []value) *dataset.Ro
 	return nil
 }
 
-func (s *scanner) fields(keys []string, values []value) *syntaxError {
+func (s *scanner) fields(values []value) *syntaxError {
 	s.space()
 	if !s.take('{') {
 		return s.fail("the row is not an object")
 	}
 	s.space()
-	for first := true; ; first = false {
+	seen := uint64(0)
+	for n := 0; ; n++ {
 		if s.take('}') {
 			break
 		}
-		if !first {
+		if n > 0 {
 			if !s.take(',') {
 				return s.fail("a comma or } is expected")
 			}
 			s.space()
 		}
 		start := s.pos
-		if err := s.text(); err != nil {
+		at, err := s.key(n)
+		if err != nil {
 			return err
-		}
-		key := s.data[start+1 : s.pos-1]
-		at := slices.Index(keys, string(key))
-		s.space()
-		if !s.take(':') {
-			return s.fail("a colon is expected")
 		}
 		s.space()
 		from := s.pos
@@ -77,14 +92,13 @@ func (s *scanner) fields(keys []string, values []value) *syntaxError {
 			return err
 		}
 		if at >= 0 {
-			if values[at] != nil {
-				return &syntaxError{start, fmt.Sprintf("the key %q occurs twice", keys[at])}
+			if seen&(1<<at) != 0 {
+				return &syntaxError{start, fmt.Sprintf("the key %q occurs twice", s.keys[at])}
 			}
-			if raw := s.data[from:s.pos]; string(raw) != "null" && string(raw) != "None" {
-				for k := at; k < len(keys); k++ { // one key may serve for two
-					if keys[k] == keys[at] {
-						values[k] = raw
-					}
+			seen |= 1 << at
+			if raw := s.data[from:s.pos]; raw[0] != 'n' && raw[0] != 'N' { // null, None
+				for k := at; k >= 0; k = s.twin[k] {
+					values[k] = raw
 				}
 			}
 		}
@@ -95,6 +109,30 @@ func (s *scanner) fields(keys []string, values []value) *syntaxError {
 		return s.fail("there is text after the object")
 	}
 	return nil
+}
+
+// key steps over the n-th key of the object and its colon.
+func (s *scanner) key(n int) (at int, err *syntaxError) {
+	if n < len(s.last) && bytes.HasPrefix(s.data[s.pos:], s.last[n].raw) {
+		s.pos += len(s.last[n].raw)
+		return s.last[n].at, nil
+	}
+	start := s.pos
+	if err := s.text(); err != nil {
+		return 0, err
+	}
+	at = slices.Index(s.keys, string(s.data[start+1:s.pos-1]))
+	s.space()
+	if !s.take(':') {
+		return 0, s.fail("a colon is expected")
+	}
+	if n == len(s.last) && n < maxGuesses {
+		s.last = append(s.last, guess{})
+	}
+	if n < len(s.last) {
+		s.last[n] = guess{append(s.last[n].raw[:0], s.data[start:s.pos]...), at}
+	}
+	return at, nil
 }
 
 func (s *scanner) fail(reason string) *syntaxError {
@@ -161,22 +199,26 @@ func (s *scanner) skip(depth int) *syntaxError {
 		return s.nested(c, depth)
 	}
 	start := s.pos
-	for s.pos < len(s.data) && !strings.ContainsRune(",]} \t\r\n:\"", rune(s.data[s.pos])) {
+	for s.pos < len(s.data) && !endsWord[s.data[s.pos]] {
 		s.pos++
 	}
-	word := string(s.data[start:s.pos])
-	switch word {
-	case "true", "false", "null":
-		return nil
-	case "True", "False", "None":
-		if s.python {
-			return nil
-		}
-	}
-	if !number(word) {
+	if !s.word(s.data[start:s.pos]) {
 		return &syntaxError{start, "a value is expected"}
 	}
 	return nil
+}
+
+// endsWord tells what may follow a number or a word.
+var endsWord = [256]bool{',': true, ']': true, '}': true, ' ': true, '\t': true, '\r': true, '\n': true, ':': true, '"': true}
+
+func (s *scanner) word(w []byte) bool {
+	switch string(w) {
+	case "true", "false", "null":
+		return true
+	case "True", "False", "None":
+		return s.python
+	}
+	return number(w)
 }
 
 func (s *scanner) nested(open byte, depth int) *syntaxError {
@@ -214,125 +256,32 @@ func (s *scanner) nested(open byte, depth int) *syntaxError {
 }
 
 // number says whether a word is a JSON number, leading zeros borne.
-func number(word string) bool {
-	w := strings.TrimPrefix(word, "-")
-	if w == "" || w[0] < '0' || w[0] > '9' || len(w) > 400 {
+func number(w []byte) bool {
+	w, _ = bytes.CutPrefix(w, []byte{'-'})
+	whole := digits(w)
+	if w = w[whole:]; whole == 0 {
 		return false
 	}
-	for _, c := range w {
-		if (c < '0' || c > '9') && !strings.ContainsRune("+-.eE", c) {
+	if len(w) > 0 && w[0] == '.' {
+		part := digits(w[1:])
+		if w = w[1+part:]; part == 0 {
 			return false
 		}
 	}
-	_, err := strconv.ParseFloat(w, 64)
-	return err == nil || strings.Contains(err.Error(), "range")
+	if len(w) > 0 && w[0]|0x20 == 'e' {
+		if w = w[1:]; len(w) > 0 && (w[0] == '+' || w[0] == '-') {
+			w = w[1:]
+		}
+		return len(w) > 0 && digits(w) == len(w)
+	}
+	return len(w) == 0
 }
 
-// isText says whether the value is a string.
-func (v value) isText() bool { return len(v) > 0 && (v[0] == '"' || v[0] == '\'') }
-
-// string decodes a string; ok is false for a broken escape, half a surrogate pair or invalid UTF-8. A number or word is its own text.
-func (v value) string() (text string, ok bool) {
-	if !v.isText() {
-		return string(v), true
+// digits counts those that w begins with.
+func digits(w []byte) int {
+	n := 0
+	for n < len(w) && '0' <= w[n] && w[n] <= '9' {
+		n++
 	}
-	in := v[1 : len(v)-1]
-	if bytes.IndexByte(in, '\\') < 0 {
-		return string(in), utf8.Valid(in)
-	}
-	out := make([]byte, 0, len(in))
-	for k := 0; k < len(in); k++ {
-		if in[k] != '\\' {
-			out = append(out, in[k])
-			continue
-		}
-		k++
-		switch in[k] {
-		case 'n':
-			out = append(out, '\n')
-		case 't':
-			out = append(out, '\t')
-		case 'r':
-			out = append(out, '\r')
-		case 'b':
-			out = append(out, '\b')
-		case 'f':
-			out = append(out, '\f')
-		case '"', '\\', '/', '\'':
-			out = append(out, in[k])
-		case 'x':
-			r, ok := hex(in, k+1, 2)
-			if !ok {
-				return "", false
-			}
-			out, k = utf8.AppendRune(out, r), k+2
-		case 'u':
-			r, ok := hex(in, k+1, 4)
-			if !ok {
-				return "", false
-			}
-			k += 4
-			if utf16.IsSurrogate(r) {
-				low, ok := rune(0), false
-				if k+2 < len(in) && in[k+1] == '\\' && in[k+2] == 'u' {
-					low, ok = hex(in, k+3, 4)
-				}
-				if r = utf16.DecodeRune(r, low); !ok || r == utf8.RuneError {
-					return "", false
-				}
-				k += 6
-			}
-			out = utf8.AppendRune(out, r)
-		default:
-			return "", false
-		}
-	}
-	return string(out), utf8.Valid(out)
-}
-
-func hex(in []byte, at, n int) (rune, bool) {
-	if at+n > len(in) {
-		return 0, false
-	}
-	x, err := strconv.ParseUint(string(in[at:at+n]), 16, 32)
-	return rune(x), err == nil
-}
-
-// strings decodes a list of strings, lists in it included, one after the other; a single string is a list of one. Other values in it are
-// left out.
-func (v value) strings(python bool) (out []string, ok bool) {
-	if v.isText() {
-		text, ok := v.string()
-		return []string{text}, ok
-	}
-	s := scanner{data: v, python: python}
-	for s.pos < len(s.data) {
-		if c := s.data[s.pos]; c != '"' && (c != '\'' || !python) {
-			s.pos++
-			continue
-		}
-		start := s.pos
-		if s.text() != nil {
-			return nil, false
-		}
-		text, ok := value(s.data[start:s.pos]).string()
-		if !ok {
-			return nil, false
-		}
-		if s.pos < len(s.data) && s.data[s.pos] == ':' {
-			continue // a key
-		}
-		out = append(out, text)
-	}
-	return out, true
-}
-
-// float reads a number, also one in quotes.
-func (v value) float() (float64, bool) {
-	text, ok := v.string()
-	if !ok {
-		return 0, false
-	}
-	x, err := strconv.ParseFloat(strings.TrimSpace(text), 64)
-	return x, err == nil && !math.IsNaN(x) && !math.IsInf(x, 0)
+	return n
 }

@@ -1,6 +1,7 @@
 package formats
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"math"
@@ -27,17 +28,28 @@ func badField(field string, v value, reason, remedy string) *dataset.RowError {
 	return &dataset.RowError{Field: field, Value: strings.ToValidUTF8(text, "�"), Reason: reason, Remedy: remedy}
 }
 
+// badText is the error of a text that cannot be decoded.
+func badText(field string, v value) *dataset.RowError {
+	if bytes.IndexByte(v, 0) >= 0 {
+		return badField(field, nil, "the text holds a zero byte", "the file is damaged, or not text")
+	}
+	return badField(field, nil, "the text is not valid UTF-8 or has a broken escape", "convert the file to UTF-8")
+}
+
 // parser makes a parser of records. wanted may be nil; it picks records by their item.
 func (k reviewKeys) parser(spec dataset.Spec, wanted func(item string) bool) parser[dataset.Event] {
 	keys := []string{k.user, k.item, k.rating, k.time}
 	for _, c := range k.outcomes {
 		keys = append(keys, c.key)
 	}
-	s, values := scanner{python: k.python}, make([]value, len(keys))
+	s, values := newScanner(keys, k.python), make([]value, len(keys))
+	var long texts
+	var found outcomes
 	return func(row []byte, _, ordinal int) (e dataset.Event, st status, bad *dataset.RowError) {
-		if bad = s.object(row, keys, values); bad != nil {
+		if bad = s.object(row, values); bad != nil {
 			return e, kept, bad
 		}
+		found.begin()
 		e.Row = ordinal
 		var ok bool
 		for at, to := range []*string{&e.User, &e.Item} {
@@ -68,14 +80,15 @@ func (k reviewKeys) parser(spec dataset.Spec, wanted func(item string) bool) par
 			if v == nil {
 				continue
 			}
-			text, ok := v.string()
+			text, ok := long.line(v, false)
 			if !ok {
-				return e, kept, badField(c.key, nil, "the text is not valid UTF-8 or has a broken escape", "convert the file to UTF-8")
+				return e, kept, badText(c.key, v)
 			}
-			if text = oneLine(text); text != "" {
-				e.Outcomes = append(e.Outcomes, dataset.Field{Name: c.name, Value: text})
+			if text != "" {
+				found.add(c.name, text)
 			}
 		}
+		e.Outcomes = found.take()
 		return e, kept, nil
 	}
 }
@@ -98,17 +111,6 @@ func (k reviewKeys) seconds(v value) (int64, bool) {
 	return int64(x), ok && math.Abs(x) < 1<<40
 }
 
-// oneLine replaces line breaks and other control characters by spaces.
-func oneLine(s string) string {
-	clean := strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f || r == 0x2028 || r == 0x2029 {
-			return ' '
-		}
-		return r
-	}, s)
-	return strings.TrimSpace(clean)
-}
-
 // itemKeys says how a format describes items.
 type itemKeys struct {
 	keys   []string
@@ -118,9 +120,9 @@ type itemKeys struct {
 }
 
 func (k itemKeys) parser() parser[dataset.Item] {
-	s, values := scanner{python: k.python}, make([]value, len(k.keys))
+	s, values := newScanner(k.keys, k.python), make([]value, len(k.keys))
 	return func(row []byte, _, _ int) (it dataset.Item, st status, bad *dataset.RowError) {
-		if bad = s.object(row, k.keys, values); bad != nil {
+		if bad = s.object(row, values); bad != nil {
 			return it, kept, bad
 		}
 		broken := -1
@@ -147,7 +149,7 @@ func (k itemKeys) parser() parser[dataset.Item] {
 		it, st = k.item(values, text, list)
 		switch {
 		case broken >= 0:
-			return it, kept, badField(k.keys[broken], nil, "the text is not valid UTF-8 or has a broken escape", "convert the file to UTF-8")
+			return it, kept, badText(k.keys[broken], values[broken])
 		case it.ID == "":
 			return it, kept, badField(k.keys[0], values[0], "the id is missing", "every item needs an id")
 		}

@@ -1,19 +1,12 @@
 package formats
 
 import (
-	"bufio"
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"io"
-	"os"
 	"runtime"
 	"strings"
-	"sync/atomic"
 
-	"github.com/klauspost/compress/gzip"
-	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sync/errgroup"
 
 	"recpie/internal/dataset"
@@ -21,9 +14,8 @@ import (
 )
 
 const (
-	blockSize   = 1 << 20 // bytes of whole rows that a parser gets at a time
-	maxExamples = 10      // broken rows of a file that its report describes
-	alwaysBorne = 10      // broken rows of a file that never end the reading
+	maxExamples = 10 // broken rows of a file that its report describes
+	alwaysBorne = 10 // broken rows of a file that never end the reading
 )
 
 // status says what became of a row.
@@ -33,7 +25,6 @@ const (
 	kept    status = iota
 	unrated        // no rating: not a record, not an error
 	skipped        // not asked for
-	empty          // a blank line: no row at all
 )
 
 // parser reads one row; line is the row's first line in the file, from 1, ordinal the row's number among the data lines, from 0. A parser
@@ -80,12 +71,13 @@ func stream[T any](ctx context.Context, path string, opts Options, rule rules, f
 		block
 		done chan outcome[T]
 	}
+	spare := make(spares, 3*opts.Workers)
 	g, ctx := errgroup.WithContext(ctx)
 	work, order := make(chan job), make(chan job, 2*opts.Workers)
 	g.Go(func() error {
 		defer close(work)
 		defer close(order)
-		return cut(in, path, opts.MaxRecord, rule, func(b block) error {
+		return cut(in, path, opts.MaxRecord, rule, spare, func(b block) error {
 			j := job{b, make(chan outcome[T], 1)}
 			for _, to := range []chan job{order, work} {
 				select {
@@ -99,9 +91,12 @@ func stream[T any](ctx context.Context, path string, opts Options, rule rules, f
 	})
 	for range opts.Workers {
 		g.Go(func() error {
-			parse := fresh()
+			parse, rows := fresh(), 0
 			for j := range work {
-				j.done <- parseBlock(path, j.block, opts, rule, parse)
+				o := parseBlock(path, j.block, opts, rule, parse, rows)
+				rows = len(o.rows)
+				spare.put(j.data)
+				j.done <- o
 			}
 			return nil
 		})
@@ -128,16 +123,16 @@ func stream[T any](ctx context.Context, path string, opts Options, rule rules, f
 	return g.Wait()
 }
 
-func parseBlock[T any](path string, b block, opts Options, rule rules, parse parser[T]) outcome[T] {
-	o := outcome[T]{report: dataset.FileReport{Reasons: map[string]int{}}}
+// parseBlock parses the rows of a block, of which there may be as many as expected. Nothing of what it returns refers to the block.
+func parseBlock[T any](path string, b block, opts Options, rule rules, parse parser[T], expected int) outcome[T] {
+	o := outcome[T]{rows: make([]T, 0, expected+expected/8), report: dataset.FileReport{Reasons: map[string]int{}}}
 	line := b.line
 	for data := b.data; len(data) > 0; {
 		row, lines, rest := nextRow(data, rule.quotes)
-		data = rest
 		at := line
-		line += lines
 		row = bytes.TrimSuffix(row, []byte("\r"))
 		if len(bytes.TrimSpace(row)) == 0 {
+			data, line = rest, line+lines
 			continue
 		}
 		var value T
@@ -151,9 +146,11 @@ func parseBlock[T any](path string, b block, opts Options, rule rules, parse par
 			}
 			value, st, bad = parse(row, at, at-1-b.header)
 		}
-		if st == empty && bad == nil {
-			continue
+		if bad != nil && lines > 1 && (bad.Column > 0 || len(row) > opts.MaxRecord) { // a quote without its partner costs a line, not the rest
+			row, lines, rest = nextRow(data, false)
+			row = bytes.TrimSuffix(row, []byte("\r"))
 		}
+		data, line = rest, line+lines
 		o.report.Rows++
 		switch {
 		case bad != nil:
@@ -171,111 +168,6 @@ func parseBlock[T any](path string, b block, opts Options, rule rules, parse par
 		}
 	}
 	return o
-}
-
-// nextRow cuts the first row off data; lines is how many lines it takes.
-func nextRow(data []byte, quotes bool) (row []byte, lines int, rest []byte) {
-	from := 0
-	for {
-		n := bytes.IndexByte(data[from:], '\n')
-		if n < 0 {
-			return data, lines + 1, nil
-		}
-		lines++
-		end := from + n
-		if !quotes || bytes.Count(data[:end], quote)%2 == 0 {
-			return data[:end], lines, data[end+1:]
-		}
-		from = end + 1
-	}
-}
-
-var quote = []byte{'"'}
-
-// cut reads whole rows into blocks. A row longer than limit plus a block is handed on in the length that was read, so that it is told as
-// broken, and its rest is dropped.
-func cut(in io.Reader, path string, limit int, rule rules, emit func(block) error) error {
-	r := bufio.NewReaderSize(in, 1<<16)
-	if bom, _ := r.Peek(3); bytes.Equal(bom, []byte("\xef\xbb\xbf")) {
-		_, _ = r.Discard(3)
-	}
-	line, header := 1, 0
-	var rest []byte
-	for {
-		buf := make([]byte, len(rest)+blockSize)
-		copy(buf, rest)
-		n, err := io.ReadFull(r, buf[len(rest):])
-		data := buf[:len(rest)+n]
-		last := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) && n < blockSize && ended(r)
-		if err != nil && !last {
-			return unreadable(path, err)
-		}
-		if rule.header && header == 0 && len(data) > 0 {
-			row, lines, after := nextRow(data, rule.quotes)
-			if err := rule.begin(bytes.TrimSuffix(row, []byte("\r"))); err != nil {
-				return err
-			}
-			header, line, data = lines, line+lines, after
-		}
-		end := len(data)
-		if !last {
-			end = lastRow(data, rule.quotes)
-		}
-		if end == 0 && len(data) > limit+blockSize { // one endless row
-			if err := emit(block{data, line, header}); err != nil {
-				return err
-			}
-			skippedLines, err := skipRow(r)
-			if err != nil && !errors.Is(err, io.EOF) {
-				return unreadable(path, err)
-			}
-			line, rest = line+bytes.Count(data, []byte("\n"))+skippedLines, nil
-			if errors.Is(err, io.EOF) {
-				return nil
-			}
-			continue
-		}
-		if end > 0 {
-			if err := emit(block{data[:end], line, header}); err != nil {
-				return err
-			}
-			line += bytes.Count(data[:end], []byte("\n"))
-		}
-		if last {
-			return nil
-		}
-		rest = data[end:]
-	}
-}
-
-// ended tells the end of the input from an error that cuts it short.
-func ended(r *bufio.Reader) bool {
-	_, err := r.Peek(1)
-	return errors.Is(err, io.EOF)
-}
-
-func skipRow(r *bufio.Reader) (lines int, err error) {
-	for {
-		_, err := r.ReadSlice('\n')
-		if !errors.Is(err, bufio.ErrBufferFull) {
-			return 1, err
-		}
-	}
-}
-
-// lastRow returns where the last whole row of data ends, its line break included; 0 when there is none.
-func lastRow(data []byte, quotes bool) int {
-	end := bytes.LastIndexByte(data, '\n')
-	if !quotes {
-		return end + 1
-	}
-	count := bytes.Count(data[:end+1], quote)
-	for end >= 0 && count%2 == 1 {
-		before := bytes.LastIndexByte(data[:end], '\n')
-		count -= bytes.Count(data[before+1:end+1], quote)
-		end = before
-	}
-	return end + 1
 }
 
 func unreadable(path string, err error) error {
@@ -341,84 +233,4 @@ func fromLatin1(b []byte) []byte {
 		out = append(out, string(rune(c))...)
 	}
 	return out
-}
-
-// file is an opened raw file, decompressed.
-type file struct {
-	io.Reader
-	close []func() error
-}
-
-// Close closes the decompressor and the file.
-func (f *file) Close() error {
-	var errs []error
-	for _, c := range f.close {
-		errs = append(errs, c())
-	}
-	return errors.Join(errs...)
-}
-
-// counted reports how far a file has been read.
-type counted struct {
-	f    *os.File
-	done atomic.Int64
-	tell func(done int64)
-}
-
-func (c *counted) Read(p []byte) (int, error) {
-	n, err := c.f.Read(p)
-	if c.tell != nil && n > 0 {
-		c.tell(c.done.Add(int64(n)))
-	}
-	return n, err
-}
-
-// openFile opens a plain, gzip or zstd file by its first bytes. Archives of several files are refused.
-func openFile(path string, progress func(string, int64, int64)) (*file, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, fault.New(fault.Fatal, "", err)
-	}
-	out := &file{close: []func() error{f.Close}}
-	info, err := f.Stat()
-	if err != nil || info.IsDir() {
-		_ = f.Close()
-		return nil, fault.WithHint(fault.Newf(fault.Fatal, "", "%s is a folder", path), "name the files in it")
-	}
-	src := &counted{f: f}
-	if progress != nil {
-		src.tell = func(done int64) { progress(path, done, info.Size()) }
-	}
-	r := bufio.NewReaderSize(src, 1<<18)
-	head, _ := r.Peek(512)
-	refuse := func(what, how string) (*file, error) {
-		_ = f.Close()
-		return nil, fault.WithHint(fault.Newf(fault.Fatal, "", "%s is a %s archive", path, what), how)
-	}
-	switch {
-	case bytes.HasPrefix(head, []byte("PK\x03\x04")):
-		return refuse("zip", "unpack it (unzip) and name the files in it")
-	case len(head) > 262 && string(head[257:262]) == "ustar":
-		return refuse("tar", "unpack it (tar xf) and name the files in it")
-	case bytes.HasPrefix(head, []byte("\x80\x04")) || bytes.HasPrefix(head, []byte("\x80\x03")) || bytes.HasPrefix(head, []byte("\x80\x02")):
-		_ = f.Close()
-		return nil, fault.WithHint(fault.Newf(fault.Fatal, "", "%s is a Python pickle, which is a program and is never loaded", path), "docs/formats.md says how to turn it into JSON lines safely")
-	case bytes.HasPrefix(head, []byte{0x1f, 0x8b}):
-		z, err := gzip.NewReader(r)
-		if err != nil {
-			_ = f.Close()
-			return nil, unreadable(path, err)
-		}
-		out.Reader, out.close = z, append([]func() error{z.Close}, out.close...)
-	case bytes.HasPrefix(head, []byte{0x28, 0xb5, 0x2f, 0xfd}):
-		z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(256<<20))
-		if err != nil {
-			_ = f.Close()
-			return nil, unreadable(path, err)
-		}
-		out.Reader, out.close = z, append([]func() error{func() error { z.Close(); return nil }}, out.close...)
-	default:
-		out.Reader = r
-	}
-	return out, nil
 }

@@ -186,17 +186,13 @@ func (c *collection) event(e *dataset.Event) error {
 			c.names = append(c.names, o.Name)
 		}
 	}
-	if why := c.sieve.event(e); why != "" {
+	if why := c.leaves(e); why != "" {
 		c.filtered[why]++
 		return nil
 	}
 	item, err := c.itemNumber(e.Item)
 	if err != nil {
 		return err
-	}
-	if c.refused.has(int64(item)) || len(c.sieve.items) > 0 && c.entry[item] < 0 {
-		c.filtered["where"]++
-		return nil
 	}
 	user, err := c.users.number(e.User)
 	if err != nil {
@@ -206,6 +202,16 @@ func (c *collection) event(e *dataset.Event) error {
 		c.bulk = append(c.bulk, 0)
 	}
 	return c.spool(e, user, item, row)
+}
+
+// leaves names the filter that leaves a record out, "" when none does. An item of which nothing is known meets no condition.
+func (c *collection) leaves(e *dataset.Event) string {
+	if len(c.sieve.items) > 0 {
+		if n, known := c.items.find(e.Item); !known || c.entry[n] < 0 || c.refused.has(int64(n)) {
+			return "where"
+		}
+	}
+	return c.sieve.event(e)
 }
 
 func (c *collection) spool(e *dataset.Event, user, item int32, row int64) error {
@@ -242,10 +248,15 @@ func (c *collection) counts(items, events []dataset.FileReport, sample bool) lay
 		n.Rows = c.events
 		return n
 	}
+	asked := c.events // of the rows that are neither broken nor without a rating
 	for _, f := range events {
 		n.Rows += int64(f.Rows)
 		n.Unrated += int64(f.Unrated)
 		n.Broken += int64(f.Broken)
+		if f.Skipped > 0 {
+			c.filtered["where"] += int64(f.Skipped)
+			asked += int64(f.Skipped)
+		}
 		for why, k := range f.Reasons {
 			n.Reasons[why] += int64(k)
 		}
@@ -257,9 +268,9 @@ func (c *collection) counts(items, events []dataset.FileReport, sample bool) lay
 			n.Reasons[why] += int64(k)
 		}
 	}
-	if left := n.Rows - n.Unrated - n.Broken - c.events; left > 0 {
+	if left := n.Rows - n.Unrated - n.Broken - asked; left > 0 {
 		c.filtered["source"] += left
 	}
-	n.Rows = max(n.Rows, n.Unrated+n.Broken+c.events)
+	n.Rows = max(n.Rows, n.Unrated+n.Broken+asked)
 	return n
 }

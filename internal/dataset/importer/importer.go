@@ -35,6 +35,7 @@ type Options struct {
 	Out     string   // folder to make; it must not exist
 	Program string   // what imports, for the manifest
 	Filters Filters
+	Spec    dataset.Spec   // stands in for what the source does not say of domain, verb and scale
 	Sample  int64          // read so many records and no further, 0 = all; broken rows are not recorded then
 	Extra   map[string]any // further options of the source, for the manifest
 
@@ -123,7 +124,7 @@ func (im *importing) read(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	im.spec = src.Spec()
+	im.spec = im.complete(src.Spec())
 	if _, err = im.spec.YAML(); err != nil {
 		return err
 	}
@@ -168,6 +169,15 @@ func (im *importing) read(ctx context.Context) (err error) {
 		}
 	}
 	return im.rejects.failed
+}
+
+// complete fills in what the source does not say.
+func (im *importing) complete(s dataset.Spec) dataset.Spec {
+	s.Domain, s.Verb = cmp.Or(s.Domain, im.Spec.Domain), cmp.Or(s.Verb, im.Spec.Verb)
+	if s.Min == s.Max {
+		s.Min, s.Max = im.Spec.Min, im.Spec.Max
+	}
+	return s
 }
 
 // write filters, sorts and writes what was read.

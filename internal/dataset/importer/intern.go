@@ -49,6 +49,12 @@ func (t *ids) number(s string) (int32, error) {
 	return int32(len(t.ends) - 1), nil
 }
 
+// find returns the number of s when it has one.
+func (t *ids) find(s string) (n int32, known bool) {
+	i := t.slot(maphash.String(t.seed, s), func(n int32) bool { return string(t.at(n)) == s })
+	return int32(t.slots[i]) - 1, t.slots[i] > 0
+}
+
 // slot returns the place of the string that is hashed so and is the same, or the free place where it belongs.
 func (t *ids) slot(hash uint64, same func(int32) bool) uint64 {
 	mask := uint64(len(t.slots) - 1)

@@ -96,6 +96,16 @@ func (s *table) Events(_ context.Context, yield func([]dataset.Event) error) err
 	return nil
 }
 
+// readers are the ways to read a folder of CSV files: one that shares nothing with the readers under test, and these.
+func readers(dir string, spec dataset.Spec) map[string]func(formats.Options) (formats.Source, error) {
+	return map[string]func(formats.Options) (formats.Source, error){
+		"plain": func(formats.Options) (formats.Source, error) { return &table{dir: dir, spec: spec}, nil },
+		"csv": func(o formats.Options) (formats.Source, error) {
+			return formats.Open("csv", []string{filepath.Join(dir, "interactions.csv.gz"), filepath.Join(dir, "items.csv.gz")}, o)
+		},
+	}
+}
+
 // A set means the same whether it is read from CSV files or imported.
 func TestRealSetsKeepTheirDigest(t *testing.T) {
 	for _, name := range []string{"amazon_musical_instruments_5", "ml-latest-small", "rottentomatoes_critics_rated5", "tripadvisor_lara_u3"} {
@@ -106,18 +116,41 @@ func TestRealSetsKeepTheirDigest(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			o := Options{Format: "csv", Out: filepath.Join(t.TempDir(), name), Files: []string{dir}, ShardSize: 4 << 20}
-			o.Open = func(formats.Options) (formats.Source, error) { return &table{dir: dir, spec: want.Spec}, nil }
-			if _, err := Run(t.Context(), o); err != nil {
-				t.Fatal(err)
-			}
-			got, err := dataset.Check(t.Context(), o.Out, dataset.Options{Verify: true})
-			if err != nil {
-				t.Fatal(err)
-			}
-			if *got.Split != *want.Split || got.Records != want.Records || got.Users != want.Users || got.Items != want.Items || got.WithReview != want.WithReview || got.WithTime != want.WithTime {
-				t.Errorf("imported %+v\n%+v\nread %+v\n%+v", got, got.Split, want, want.Split)
+			for reader, open := range readers(dir, want.Spec) {
+				o := Options{Format: reader, Out: filepath.Join(t.TempDir(), name), Files: []string{dir}, ShardSize: 4 << 20, Open: open, Spec: want.Spec}
+				if _, err := Run(t.Context(), o); err != nil {
+					t.Fatal(err)
+				}
+				got, err := dataset.Check(t.Context(), o.Out, dataset.Options{Verify: true})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if *got.Split != *want.Split || got.Records != want.Records || got.Users != want.Users || got.Items != want.Items || got.WithReview != want.WithReview || got.WithTime != want.WithTime {
+					t.Errorf("%s: imported %+v\n%+v\nread %+v\n%+v", reader, got, got.Split, want, want.Split)
+				}
 			}
 		})
+	}
+}
+
+func TestMovieLensKeepsItsDigest(t *testing.T) {
+	dir := realdata.Path(t, "ml-100k")
+	want, err := dataset.Check(t.Context(), dir, dataset.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := []string{filepath.Join(dir, "ml-100k.inter"), filepath.Join(dir, "ml-100k.item")}
+	o := Options{Format: "recbole", Out: filepath.Join(t.TempDir(), "ml-100k"), Files: files, Spec: want.Spec}
+	o.Open = func(opts formats.Options) (formats.Source, error) { return formats.Open("recbole", files, opts) }
+	m, err := Run(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := dataset.Check(t.Context(), o.Out, dataset.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if *got.Split != *want.Split || m.Counts.Kept != 100_000 || got.WithTitle != want.WithTitle {
+		t.Errorf("imported %+v\n%+v\nread %+v", got, got.Split, want.Split)
 	}
 }

@@ -25,9 +25,12 @@ func TestIDsAreNumberedOnce(t *testing.T) {
 			want[s] = n
 		}
 		for s, n := range want {
-			if string(table.at(n)) != s {
+			if found, known := table.find(s); !known || found != n || string(table.at(n)) != s {
 				t.Fatalf("%d is %q, not %q", n, table.at(n), s)
 			}
+		}
+		if _, known := table.find("four"); known {
+			t.Fatal("a string that is longer than all was found")
 		}
 		order := table.sorted(func(n int32) bool { return n%3 != 0 })
 		if !slices.IsSortedFunc(order, func(a, b int32) int { return slices.Compare(table.at(a), table.at(b)) }) {
