@@ -37,6 +37,8 @@ type Workspace struct {
 	prompts prompts.Settings
 	terms   terms.Source
 	seed    int64
+	silent  bool // no prompt is asked with
+	written bool // a model wrote profiles
 }
 
 // DataSettings say which records a run is about and what prompts show of them.
@@ -51,6 +53,7 @@ type DataSettings struct {
 	Terms       terms.Source // what the terms of prompts are made of
 	Quarantine  string       // file for broken rows, "" for none
 	TextOnly    bool         // prompts only: the networks' biases and features are left out
+	Silent      bool         // no prompt will be asked with: what reviewers say of items is left out of them
 	Blind       bool         // without test outcomes, and so without the final side
 }
 
@@ -69,17 +72,16 @@ func PrepareData(ctx context.Context, ds *dataset.Dataset, report *dataset.Repor
 	if err != nil {
 		return nil, err
 	}
-	w := &Workspace{Data: ds, Report: report, Split: split, prompts: s.Prompts, terms: s.Terms, seed: s.Seed}
+	w := &Workspace{Data: ds, Report: report, Split: split, prompts: s.Prompts, terms: s.Terms, seed: s.Seed, silent: s.Silent}
 	if s.SamplePairs > 0 || s.MaxRecords > 0 {
 		w.Split = split.SampleUsers(ds, dataset.Sample{Pairs: s.SamplePairs, MaxRecords: s.MaxRecords, Seed: s.Seed})
 		if w.Split.Sample != nil && w.Split.Sample.Users == 0 {
 			return nil, fault.WithHint(fault.Newf(fault.Fatal, "data", "no user has at most %d rated records", s.MaxRecords), "raise data.max_records; 0 sets no limit")
 		}
 	}
-	sides := []*Side{&w.Train, &w.Final}
 	if s.Blind {
 		ds, w.Split = w.Split.Blind(ds)
-		w.Data, split, sides = ds, w.Split.Whole(), sides[:1]
+		w.Data, split = ds, w.Split.Whole()
 	} else {
 		w.Final.View = w.Split.FinalView(ds)
 	}
@@ -91,7 +93,7 @@ func PrepareData(ctx context.Context, ds *dataset.Dataset, report *dataset.Repor
 		}
 	}
 	var g errgroup.Group
-	for _, side := range sides {
+	for _, side := range w.sides() {
 		g.Go(func() error { return w.describe(ctx, side) })
 	}
 	if err := g.Wait(); err != nil {
@@ -100,7 +102,7 @@ func PrepareData(ctx context.Context, ds *dataset.Dataset, report *dataset.Repor
 	if s.TextOnly {
 		return w, nil
 	}
-	for _, side := range sides { // one after the other: each of them uses all cores
+	for _, side := range w.sides() { // one after the other: each of them uses all cores
 		if side.Net, err = recommender.NewData(ctx, side.View, w.Regularisers, s.Seed); err != nil {
 			return nil, err
 		}
@@ -117,7 +119,7 @@ func (w *Workspace) describe(ctx context.Context, side *Side) (err error) {
 	if side.Terms, err = terms.Build(side.View, terms.Options{Source: source, FoldSeed: w.seed, Max: w.prompts.Terms}); err != nil {
 		return err
 	}
-	if !w.prompts.Redact && ds.Spec.Review != "" && slices.ContainsFunc(ds.Items, func(it dataset.Item) bool { return it.Profile == "" }) {
+	if !w.silent && !w.prompts.Redact && ds.Spec.Review != "" && slices.ContainsFunc(ds.Items, func(it dataset.Item) bool { return it.Profile == "" }) {
 		if side.Items, err = newItems(ctx, side.View, w.seed, true); err != nil { // reviewers' terms stand for the profiles that are missing
 			return err
 		}
@@ -125,12 +127,25 @@ func (w *Workspace) describe(ctx context.Context, side *Side) (err error) {
 	return w.renderer(side)
 }
 
+// sides are both sides, or the one that a blind workspace has.
+func (w *Workspace) sides() []*Side {
+	if w.Final.View == nil {
+		return []*Side{&w.Train}
+	}
+	return []*Side{&w.Train, &w.Final}
+}
+
+// nameOf is the name of a side in files.
+func (w *Workspace) nameOf(side *Side) string {
+	if side == &w.Final {
+		return "final"
+	}
+	return "train"
+}
+
 // render makes the prompts of both sides anew, of what is known by now.
 func (w *Workspace) render() error {
-	for _, side := range []*Side{&w.Train, &w.Final} {
-		if side.View == nil {
-			continue // a blind workspace has no final side
-		}
+	for _, side := range w.sides() {
 		if err := w.renderer(side); err != nil {
 			return err
 		}
