@@ -30,7 +30,8 @@ func BenchmarkStep(b *testing.B) {
 	labels := ds.Labels(split.Train)
 	for k := 0; b.Loop(); k++ {
 		from := k * 256 % (len(split.Train) - 256)
-		if _, err := t.step(m.assemble(pairs{recs: split.Train[from : from+256]}, nil), labels[from:from+256]); err != nil {
+		m.assemble(&t.batch, pairs{recs: split.Train[from : from+256]}, nil)
+		if _, err := t.step(&t.batch, labels[from:from+256]); err != nil {
 			b.Fatal(err)
 		}
 	}

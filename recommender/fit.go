@@ -225,6 +225,8 @@ type trainer struct {
 	adam *torch.Adam
 	rng  *rand.Rand
 	lr   float64 // of the running epoch
+
+	batch batch
 }
 
 // epoch passes once over the training records in a fresh random order.
@@ -248,7 +250,8 @@ func (t *trainer) epoch(ctx context.Context) (float64, error) {
 			return 0, err
 		}
 		to := min(from+t.m.settings.Batch, len(recs))
-		loss, err := t.step(t.m.assemble(all.slice(from, to), vectors), labels[from:to])
+		t.m.assemble(&t.batch, all.slice(from, to), vectors)
+		loss, err := t.step(&t.batch, labels[from:to])
 		if err != nil {
 			return 0, fault.New(fault.Fatal, "recommender: fit", err)
 		}

@@ -97,14 +97,15 @@ func (m *Model) predict(ctx context.Context, p pairs, vectors *Vectors) (*Predic
 		return nil, err
 	}
 	out := &Predictions{Y: make([]float32, 0, len(p.recs)), Attention: make([][6]float32, 0, len(p.recs))}
+	b := new(batch)
 	for from := 0; from < len(p.recs); from += predictBatch {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		b := m.assemble(p.slice(from, min(from+predictBatch, len(p.recs))), vectors)
+		m.assemble(b, p.slice(from, min(from+predictBatch, len(p.recs))), vectors)
 		err := torch.NoGrad(func(s *torch.Scope) error {
 			f := &forward{s: s, m: m, lookup: func(table string, ids []int64) *torch.Tensor {
-				return s.Embedding(m.params.Get(table), s.Int64(ids, int64(len(ids))))
+				return s.Rows(m.params.Get(table), ids)
 			}}
 			o := f.run(b)
 			y := o.y
