@@ -1,6 +1,7 @@
 package recommender
 
 import (
+	"errors"
 	"math"
 
 	"recpie/internal/torch"
@@ -18,15 +19,19 @@ type batch struct {
 	ratings   []int64         // L
 	histories torch.Histories // of the records that have one, in order
 	some      []int64         // per record: 1 + its place among the histories, 0 = none
-	features  []float32       // B·F, standardised
-	bins      []float32       // B·bins.width(), the same features piece by piece
-	around    []float32       // B·text dimensions: reviews by the user and of the item, the item's own text, standardised
 	base      []float32       // B
-	texts     []float32       // B·2·D, standardised, zero for a missing explanation
 	hasText   []float32       // B·2
-	labels    []float32       // B, for training
 
-	lengths []int32 // of the histories
+	// Inputs of the layers. Features and texts (reviews by the user and of the item, the item's own text) are standardised.
+	context torch.Buffer // B·(F + texts)
+	direct  torch.Buffer // B·(bins.width() + texts): the features piece by piece
+	known   torch.Buffer // B·(F + texts + 1): with the base, for the head of the spread
+	texts   torch.Buffer // B·2·D, explanations, standardised, zero for a missing one
+	labels  []float32    // B, for training
+
+	lengths  []int32 // of the histories
+	pos, neg []int32 // B, explanations looked up
+	err      error   // of the assembly
 }
 
 // grow returns s with n elements, whose content is to be overwritten.
@@ -39,13 +44,19 @@ func grow[T any](s []T, n int) []T {
 
 // assemble reads the pairs' inputs into b, whose memory is used again. Ids that the view has no record of are unknown: nothing was
 // learned about them.
-func (m *Model) assemble(b *batch, p pairs, vectors *Vectors) {
+func (m *Model) assemble(b *batch, p pairs, vectors *Vectors) error {
 	n, f, view, ds := len(p.recs), len(m.data.Features.Names), m.data.View, m.data.ds
 	off := m.settings.Without
 	b.size = n
 	b.users, b.items, b.some = grow(b.users, n), grow(b.items, n), grow(b.some, n)
 	w, a := m.bins.width(), m.data.Text.Dim()
-	b.features, b.bins, b.around, b.base = grow(b.features, n*f), grow(b.bins, n*w), grow(b.around, n*a), grow(b.base, n)
+	b.base = grow(b.base, n)
+	context, err1 := b.context.Floats(n * (f + a))
+	direct, err2 := b.direct.Floats(n * (w + a))
+	known, err3 := b.known.Floats(n * (f + a + 1))
+	if err := errors.Join(err1, err2, err3); err != nil {
+		return err
+	}
 	b.ratings, b.lengths = b.ratings[:0], b.lengths[:0]
 	for k, r := range p.recs {
 		rec := &ds.Records[r]
@@ -57,21 +68,24 @@ func (m *Model) assemble(b *batch, p pairs, vectors *Vectors) {
 			b.items[k] = m.itemID(rec.Item)
 		}
 		b.base[k] = m.data.Bias.Base[r]
-		features, pieces, around := b.features[k*f:(k+1)*f], b.bins[k*w:(k+1)*w], b.around[k*a:(k+1)*a]
+		row, pieces := context[k*(f+a):(k+1)*(f+a)], direct[k*(w+a):(k+1)*(w+a)]
 		if off.Context {
-			clear(features)
-			clear(pieces)
+			clear(row[:f])
+			clear(pieces[:w])
 		} else {
-			row := m.data.Features.Row(r)
-			m.features.apply(features, row)
-			m.bins.apply(pieces, row)
+			raw := m.data.Features.Row(r)
+			m.features.apply(row[:f], raw)
+			m.bins.apply(pieces[:w], raw)
 		}
 		if off.Text {
-			clear(around)
-		} else {
-			m.data.Text.Row(around, r)
-			m.around.apply(around, around)
+			clear(row[f:])
+		} else if a > 0 {
+			m.data.Text.Row(row[f:], r)
+			m.around.apply(row[f:], row[f:])
 		}
+		copy(pieces[w:], row[f:])
+		copy(known[k*(f+a+1):], row)
+		known[(k+1)*(f+a+1)-1] = b.base[k]
 	}
 	for k, r := range p.recs {
 		if off.Sequence {
@@ -92,8 +106,9 @@ func (m *Model) assemble(b *batch, p pairs, vectors *Vectors) {
 	}
 	b.histories = torch.NewHistories(b.lengths, b.histories)
 	if m.textDim > 0 {
-		m.addTexts(b, p, vectors)
+		return m.addTexts(b, p, vectors)
 	}
+	return nil
 }
 
 func (m *Model) itemID(i int32) int64 {
@@ -103,13 +118,17 @@ func (m *Model) itemID(i int32) int64 {
 	return int64(i) + 1
 }
 
-func (m *Model) addTexts(b *batch, p pairs, vectors *Vectors) {
+func (m *Model) addTexts(b *batch, p pairs, vectors *Vectors) error {
 	d := m.textDim
-	b.texts, b.hasText = grow(b.texts, b.size*2*d), grow(b.hasText, b.size*2)
+	b.hasText = grow(b.hasText, b.size*2)
+	texts, err := b.texts.Floats(b.size * 2 * d)
+	if err != nil {
+		return err
+	}
 	for side, index := range [2][]int32{p.pos, p.neg} {
 		for k, v := range index {
 			at := k*2 + side
-			row := b.texts[at*d : (at+1)*d]
+			row := texts[at*d : (at+1)*d]
 			if v < 0 {
 				clear(row)
 				b.hasText[at] = 0
@@ -118,5 +137,13 @@ func (m *Model) addTexts(b *batch, p pairs, vectors *Vectors) {
 			m.texts.apply(row, vectors.Data[int(v)*d:(int(v)+1)*d])
 			b.hasText[at] = 1
 		}
+	}
+	return nil
+}
+
+// free gives the memory outside Go's back.
+func (b *batch) free() {
+	for _, x := range []*torch.Buffer{&b.context, &b.direct, &b.known, &b.texts} {
+		x.Free()
 	}
 }

@@ -95,7 +95,7 @@ type forward struct {
 	s      *torch.Scope
 	m      *Model
 	lookup func(table string, ids []int64) *torch.Tensor // rows of an embedding table
-	drop   *rand.Rand                                    // nil: no dropout
+	drop   *rand.PCG                                     // nil: no dropout
 }
 
 // output of a pass over B records with T tokens and H heads.
@@ -123,52 +123,37 @@ func (f *forward) addNorm(x, y *torch.Tensor, name string) *torch.Tensor {
 // layer is a linear layer with ReLU and dropout.
 func (f *forward) layer(x *torch.Tensor, name string, dropout float64) *torch.Tensor {
 	w := f.p(name + ".weight")
-	return f.s.LinearRelu(x, w, f.p(name+".bias"), f.mask(int(x.NumElements()/max(x.Dim(-1), 1)*w.Dim(0)), dropout))
+	return f.s.LinearRelu(x, w, f.p(name+".bias"), f.mask(x.NumElements()/max(x.Dim(-1), 1)*w.Dim(0), dropout))
 }
 
 // mask draws what dropout multiplies with: 0 with probability p, else 1/(1−p); nil where nothing is dropped. It has a generator of its
 // own, so that a seed gives the same network whatever else uses libtorch.
-func (f *forward) mask(n int, p float64) []float32 {
-	if f.drop == nil || p == 0 {
+func (f *forward) mask(n int64, p float64) *torch.Tensor {
+	if f.drop == nil || p == 0 || n == 0 {
 		return nil
 	}
-	mask, keep, limit := make([]float32, n), float32(1/(1-p)), uint32(p*math.MaxUint32)
-	for k := range mask {
-		if f.drop.Uint32() >= limit {
-			mask[k] = keep
-		}
-	}
+	mask := f.s.Ones(torch.Float32, n)
+	torch.Dropout(f.drop, mask.F32View(), p)
 	return mask
 }
 
-// inputs makes a tensor [B, ·] of numbers that the network reads, side by side, with dropout while it trains.
-func (f *forward) inputs(b *batch, parts ...[]float32) *torch.Tensor {
-	width := 0
-	for _, p := range parts {
-		width += len(p) / b.size
+// inputs shows numbers that the network reads, [B, ·], with dropout while it trains.
+func (f *forward) inputs(x *torch.Buffer, shape ...int64) *torch.Tensor {
+	if f.drop != nil {
+		torch.Dropout(f.drop, x.Filled(), f.m.settings.InputDropout)
 	}
-	x, at := make([]float32, b.size*width), 0
-	for k := range b.size {
-		for _, p := range parts {
-			w := len(p) / b.size
-			at += copy(x[at:], p[k*w:(k+1)*w])
-		}
-	}
-	for k, m := range f.mask(len(x), f.m.settings.InputDropout) {
-		x[k] *= m
-	}
-	return f.s.Float32(x, int64(b.size), int64(width))
+	return f.s.View(x, shape...)
 }
 
 func (f *forward) run(b *batch) output {
 	s, set := f.s, f.m.settings
 	n, d, t := int64(b.size), int64(set.Dim), int64(f.m.tokens())
-	features := f.inputs(b, b.features, b.around)
+	features := f.inputs(&b.context, n, b.context.Width(n))
 	consumer, products := f.lookup(tableUsers, b.users), f.lookup(tableItems, b.items)
 	product := s.Narrow(products, 0, 0, n)
 	var tokens []*torch.Tensor
 	if f.m.textDim > 0 {
-		texts := s.Reshape(f.inputs(b, b.texts), n, 2, int64(f.m.textDim))
+		texts := f.inputs(&b.texts, n, 2, int64(f.m.textDim))
 		texts = f.leaveOut(s.Mul(f.linear(texts, "text"), s.Float32(b.hasText, n, 2, 1)), set.NoText)
 		tokens = append(tokens, s.Select(texts, 1, 0), s.Select(texts, 1, 1))
 	}
@@ -178,7 +163,7 @@ func (f *forward) run(b *batch) output {
 	x = s.Add(x, s.Narrow(f.p("type"), 0, int64(len(Inputs))-t, t))
 
 	z, alpha := f.attend(x)
-	y := s.Add(f.head(s.Reshape(z, n, t*d), "mlp"), f.head(f.inputs(b, b.bins, b.around), "direct"))
+	y := s.Add(f.head(s.Reshape(z, n, t*d), "mlp"), f.head(f.inputs(&b.direct, n, b.direct.Width(n)), "direct"))
 	y = s.Add(y, s.Float32(f.offset(b), n))
 	ids := s.MulS(s.Add(s.Sum(s.Square(consumer)), s.Sum(s.Square(product))), 1/float64(n))
 	return output{y, alpha, ids}
@@ -197,9 +182,9 @@ func (f *forward) leaveOut(x *torch.Tensor, share float64) *torch.Tensor {
 		return x
 	}
 	shape := x.Shape()
-	mask := make([]float32, shape[0])
+	mask, rng := make([]float32, shape[0]), rand.New(f.drop)
 	for k := range mask {
-		if f.drop.Float64() >= share {
+		if rng.Float64() >= share {
 			mask[k] = 1
 		}
 	}

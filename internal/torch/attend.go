@@ -1,7 +1,6 @@
 package torch
 
 import (
-	"fmt"
 	"math"
 	"unsafe"
 
@@ -210,34 +209,29 @@ func (s *Scope) AddNorm(x, y, w, b *Tensor, eps float64) *Tensor {
 	return s.LayerNorm(x, w, b, eps)
 }
 
-// LinearRelu returns max(x·wᵀ + b, 0)·mask for x [..., in]; mask has the size of the result, nil is a mask of ones.
-func (s *Scope) LinearRelu(x, w, b *Tensor, mask []float32) *Tensor {
+// LinearRelu returns max(x·wᵀ + b, 0)·mask for x [..., in]; mask has the shape of the result, nil is a mask of ones.
+func (s *Scope) LinearRelu(x, w, b, mask *Tensor) *Tensor {
 	const op = "linear_relu"
-	if !s.ready(op, x, w, b) {
-		return nil
-	}
-	shape := x.Shape()
-	if len(shape) == 0 || len(w.Shape()) != 2 || w.Dim(1) != shape[len(shape)-1] || b.NumElements() != w.Dim(0) {
-		s.failOp(op, "the operands do not fit", x, w, b)
-		return nil
-	}
-	shape[len(shape)-1] = w.Dim(0)
-	var m *Tensor
+	operands := []*Tensor{x, w, b}
 	if mask != nil {
-		if int64(len(mask)) != product(shape) {
-			s.failOp(op, fmt.Sprintf("a mask of %d elements does not fit", len(mask)), x, w)
-			return nil
-		}
-		m = s.To(s.Float32(mask, shape...), x.DType())
+		operands = append(operands, mask)
 	}
-	if s.direct(x, w, b, m) {
+	if !s.ready(op, operands...) {
+		return nil
+	}
+	if in := x.Dim(-1); len(w.Shape()) != 2 || in == 0 || w.Dim(1) != in || b.NumElements() != w.Dim(0) ||
+		(mask != nil && mask.NumElements() != x.NumElements()/in*w.Dim(0)) {
+		s.failOp(op, "the operands do not fit", operands...)
+		return nil
+	}
+	if s.direct(operands...) {
 		return s.shim(op, func(err **C.char) unsafe.Pointer {
-			return C.recpie_linear_relu_op(unsafe.Pointer(x.c), unsafe.Pointer(w.c), unsafe.Pointer(b.c), handle(m), err)
-		}, x, w, b)
+			return C.recpie_linear_relu_op(unsafe.Pointer(x.c), unsafe.Pointer(w.c), unsafe.Pointer(b.c), handle(mask), err)
+		}, operands...)
 	}
 	y := s.Relu(s.Linear(x, w, b))
-	if m != nil {
-		y = s.Mul(y, m)
+	if mask != nil {
+		y = s.Mul(y, mask)
 	}
 	return y
 }

@@ -55,7 +55,9 @@ func attendCases(n, tokens, heads, d int64, lengths []int32, rng *rand.Rand) []a
 		}},
 		{"norm", [][]int64{{n, d}, v, v}, func(s *Scope, x []*Tensor) []*Tensor { return []*Tensor{s.AddNorm(x[0], nil, x[1], x[2], 1e-5)} }},
 		{"linear_relu", [][]int64{{n, d}, {7, d}, {7}}, func(s *Scope, x []*Tensor) []*Tensor { return []*Tensor{s.LinearRelu(x[0], x[1], x[2], nil)} }},
-		{"linear_relu with mask", [][]int64{{n, d}, {7, d}, {7}}, func(s *Scope, x []*Tensor) []*Tensor { return []*Tensor{s.LinearRelu(x[0], x[1], x[2], mask)} }},
+		{"linear_relu with mask", [][]int64{{n, d}, {7, d}, {7}}, func(s *Scope, x []*Tensor) []*Tensor {
+			return []*Tensor{s.LinearRelu(x[0], x[1], x[2], s.To(s.Float32(mask, n, 7), x[0].DType()))}
+		}},
 	}
 }
 
@@ -213,7 +215,7 @@ func TestAttendRefusesWhatDoesNotFit(t *testing.T) {
 		},
 		"norm": func(s *Scope) { s.AddNorm(s.Ones(Float32, 2, 3), nil, s.Ones(Float32, 2), s.Ones(Float32, 2), 1e-5) },
 		"mask": func(s *Scope) {
-			s.LinearRelu(s.Ones(Float32, 2, 3), s.Ones(Float32, 4, 3), s.Ones(Float32, 4), make([]float32, 7))
+			s.LinearRelu(s.Ones(Float32, 2, 3), s.Ones(Float32, 4, 3), s.Ones(Float32, 4), s.Ones(Float32, 7))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
