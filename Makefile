@@ -6,7 +6,7 @@ ENV   := scripts/with-env
 SAYS  := echo "compiling (a machine's first time takes 2 to 5 minutes: the wrapper of libtorch is compiled)" >&2
 GOFILES = $(shell git ls-files -co --exclude-standard '*.go')
 
-.PHONY: help setup build quickstart quickstart-seeds test test-crash test-postgres test-kills test-sdk test-skyrl test-cookbook test-transformers test-vllm test-vllm-merged test-vllm-scale nightly lint bench clean
+.PHONY: help setup build quickstart quickstart-seeds test fuzz test-crash test-postgres test-kills test-sdk test-skyrl test-cookbook test-transformers test-vllm test-vllm-merged test-vllm-scale nightly lint bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -60,7 +60,12 @@ test-vllm-merged: setup ## a GPT-2 trained for a real vLLM, which has no LoRA fo
 test-vllm-scale: setup ## 20,000 rows with kills, 50 adapter versions, prefix caches, on real vLLM servers
 	@scripts/peers/vllm.sh scale
 
+fuzz: ## every reader of raw formats, ten seconds each (FUZZTIME)
+	@scripts/fuzz.sh ./internal/dataset/formats $${FUZZTIME:-10s}
+
 nightly: build ## the long suites: real data sets, five seeds
+	@RECPIE_LONG=1 go test ./internal/dataset/formats -run FlatMemory -timeout 60m -v
+	@FUZZTIME=5m $(MAKE) fuzz
 	@RECPIE_LONG=1 $(ENV) go test ./recommender ./orchestrator ./cmd/recpie -run 'Real|Network|Planted' -timeout 120m -v
 	@$(MAKE) test-kills
 	@$(MAKE) test-vllm-merged
@@ -75,6 +80,7 @@ bench: setup ## benchmarks beside their peers (bench/)
 	@go run ./bench/faults
 	@bench/client/setup.sh && go run ./bench/client -python $${RECPIE_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/recpie}/bench-client-venv/bin/python
 	@$(ENV) go run ./bench/lm -python "$$(bench/lm/setup.sh)"
+	@$(ENV) go run ./bench/accuracy -python "$$(bench/accuracy/setup.sh)" $${RECPIE_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/recpie}/ml-100k
 	@bench/torch/setup.sh && $(ENV) go run ./bench/torch -python $${RECPIE_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/recpie}/bench-venv/bin/python
 
 lint: setup ## gofmt, go vet, staticcheck

@@ -19,6 +19,7 @@ type Config struct {
 	Training     Training    `key:"training"`
 	Publish      Publish     `key:"publish"`
 	Prompts      Prompts     `key:"prompts"`
+	Profiles     Profiles    `key:"profiles"`
 	Policy       Policy      `key:"policy"`
 	Recommender  Recommender `key:"recommender"`
 	Encoder      Encoder     `key:"encoder"`
@@ -98,12 +99,20 @@ type Publish struct {
 
 // Prompts says what the language model is told.
 type Prompts struct {
-	History     int  `key:"history" doc:"past items in a prompt, at most"`
-	Terms       int  `key:"terms" doc:"terms of the candidate with their verdicts, at most"`
-	TokenBudget int  `key:"token_budget" doc:"longest prompt, tokens"`
-	Taste       bool `key:"taste" doc:"tell the user's taste per term of the candidate"`
-	Opinions    bool `key:"opinions" doc:"tell other reviewers' opinion per term of the candidate"`
-	Redact      bool `key:"redact" doc:"leave out what comes from reviews (mined terms, opinions of others) and what reaches a person (addresses, numbers, user ids)"`
+	History     int    `key:"history" doc:"past items in a prompt, at most"`
+	Terms       int    `key:"terms" doc:"terms of the candidate with their verdicts, at most"`
+	TokenBudget int    `key:"token_budget" doc:"longest prompt, tokens"`
+	Source      string `key:"source" doc:"what the terms are: auto, metadata (categories, decades), reviews (nouns that reviews use) or aspects (what reviews say an opinion of)"`
+	Taste       bool   `key:"taste" doc:"tell the user's taste per term of the candidate"`
+	Opinions    bool   `key:"opinions" doc:"tell other reviewers' opinion per term of the candidate"`
+	Redact      bool   `key:"redact" doc:"leave out what comes from reviews (mined terms, opinions of others) and what reaches a person (addresses, numbers, user ids)"`
+}
+
+// Profiles says whether the language model describes the items before it explains. Items without a profile of their own are described by what
+// reviewers speak of either way.
+type Profiles struct {
+	Augment bool `key:"augment" doc:"have the served model write a profile of each item, from its fields and the terms that reviewers speak of; prompts show it in place of the item's own"`
+	Force   bool `key:"force" doc:"let the small warmed-up model write them too, which has learned explanations only"`
 }
 
 // Policy holds the PPO settings. The paper gives none; these are our choices.
@@ -199,7 +208,7 @@ func Default() Config {
 		LM:        LM{Family: "gpt2", Layers: 3, Hidden: 192, Heads: 6, Vocabulary: 2048, Context: 512, WarmupSteps: 200, WarmupBatch: 16, WarmupRate: 1.5e-3, WarmupSamples: 4000, Device: "cpu", DType: "float32", KVMemory: 1024},
 		Inference: Inference{Model: "recpie-embedded", Concurrency: 256, MaxTokens: 48, SoftPrompts: true, Timeout: 2 * time.Minute, CacheSize: 4096},
 		Training:  Training{Rank: 16},
-		Prompts:   Prompts{History: 4, Terms: 8, TokenBudget: 384, Taste: true, Opinions: true},
+		Prompts:   Prompts{History: 4, Terms: 8, TokenBudget: 384, Source: "auto", Taste: true, Opinions: true},
 		Policy: Policy{Path: "auto", Rounds: 2, Steps: 12, Pairs: 8, Group: 4, Credit: "crossed", Epochs: 1, Minibatch: 32, LearningRate: 1e-4, ProjectionRate: 1e-3,
 			Clip: 0.2, KL: 0.05, KLTarget: 3, FormatPenalty: 0.5, Temperature: 1, Validation: 256,
 			MaxRejected: 0.5, MaxKL: 30, MaxSamplerGap: 0.05, MinEntropy: 0.02, MinUnique: 0.05, MinDistinct: 0.01},

@@ -119,6 +119,8 @@ func TestErrorsNameThePlaceAndTheRemedy(t *testing.T) {
 		{"no time", "inference: {timeout: 0s}\n", "inference.timeout: 0s is not above 0"},
 		{"yaml", "a: [\n", "recpie.yaml: yaml"},
 		{"budget", "prompts: {token_budget: 5000}\n", "more than lm.context"},
+		{"source", "prompts: {source: review}\n", "recpie.yaml:1: prompts.source"},
+		{"source of redacted prompts", "prompts: {source: aspects, redact: true}\n", "prompts.redact"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, err := Load(Sources{File: file(t, c.text)})

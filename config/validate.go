@@ -41,6 +41,10 @@ func (c *Config) validate() []problem {
 	inf := math.Inf(1)
 	oneOf("explanations", c.Explanations, "on", "off", "heuristic")
 	oneOf("recommender.loss", c.Recommender.Loss, "mse", "bce")
+	oneOf("prompts.source", c.Prompts.Source, "auto", "metadata", "reviews", "aspects")
+	if c.Prompts.Redact && (c.Prompts.Source == "reviews" || c.Prompts.Source == "aspects") {
+		bad("prompts.source", "%s comes from reviews, which prompts.redact leaves out", c.Prompts.Source)
+	}
 	oneOf("lm.family", c.LM.Family, "gpt2", "qwen2", "llama")
 	oneOf("lm.dtype", c.LM.DType, "float32", "bfloat16")
 	oneOf("policy.path", c.Policy.Path, "auto", "lora", "soft_prompt", "merged")

@@ -178,25 +178,33 @@ func (x *Explainer) writer() *Writer {
 //
 // Failpoints: explain-before-commit (rows are generated, not stored), explain-after-commit (stored, not yet counted).
 func (x *Explainer) commit(ctx context.Context, batch int64, rows <-chan store.Row, count func(int)) error {
-	var pending []store.Row
+	return inBatches(rows, func(pending []store.Row) error {
+		failpoint.Hit("explain-before-commit")
+		_, err := x.Store.Put(ctx, batch, pending)
+		if err == nil {
+			failpoint.Hit("explain-after-commit")
+			count(len(pending))
+		}
+		return err
+	})
+}
+
+// inBatches hands on what comes, at most commitRows at once and commitEvery late, until the channel is closed. After an error it takes what
+// comes and does nothing with it.
+func inBatches[T any](in <-chan T, put func([]T) error) error {
+	var pending []T
 	tick := time.NewTicker(commitEvery)
 	defer tick.Stop()
 	var failed error
 	flush := func() {
-		if len(pending) == 0 || failed != nil {
-			pending = pending[:0]
-			return
-		}
-		failpoint.Hit("explain-before-commit")
-		if _, failed = x.Store.Put(ctx, batch, pending); failed == nil {
-			failpoint.Hit("explain-after-commit")
-			count(len(pending))
+		if len(pending) > 0 && failed == nil {
+			failed = put(pending)
 		}
 		pending = pending[:0]
 	}
 	for {
 		select {
-		case r, open := <-rows:
+		case r, open := <-in:
 			if !open {
 				flush()
 				return failed

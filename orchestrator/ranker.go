@@ -96,7 +96,10 @@ func (r *Ranker) Explain(ctx context.Context, embed Embedder) error {
 		return nil
 	}
 	side := Side{View: r.data.View}
-	if err := r.work.describe(&side); err != nil {
+	if err := r.work.nameTerms(&side); err != nil {
+		return err
+	}
+	if err := r.work.renderer(&side); err != nil {
 		return err
 	}
 	s := &candidateTexts{}

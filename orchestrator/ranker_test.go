@@ -99,7 +99,7 @@ func TestCandidatesDoNotKnowTestOutcomes(t *testing.T) {
 					t.Fatal(err)
 				}
 				sides[k] = Side{View: net.View, Net: net}
-				if err := w.describe(&sides[k]); err != nil {
+				if err := w.describe(t.Context(), &sides[k]); err != nil {
 					t.Fatal(err)
 				}
 				if int(first) != len(w.Data.Records) {

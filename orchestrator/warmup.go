@@ -119,15 +119,8 @@ func (c counter) Count(text string) int { return len(c.tok.Encode(text, false)) 
 
 // Limit holds the prompts of both sides to a budget of tokens.
 func (w *Workspace) Limit(budget int, c prompts.Counter) error {
-	for _, side := range []*Side{&w.Train, &w.Final} {
-		s := w.prompts
-		s.TokenBudget, s.Counter = budget, c
-		var err error
-		if side.Renderer, err = prompts.New(s, side.View, side.Terms); err != nil {
-			return err
-		}
-	}
-	return nil
+	w.prompts.TokenBudget, w.prompts.Counter = budget, c
+	return w.render()
 }
 
 // warmupRows draws users by seed and takes their training records, sampled users or not, until there are enough.

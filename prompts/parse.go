@@ -12,20 +12,22 @@ type Reason int
 
 // The reasons of rejection.
 const (
-	Empty         Reason = iota + 1 // nothing but white space, quotes or a prefix
-	TooShort                        // fewer than four words
-	TooLong                         // more than maxWords words or maxBytes bytes in the first sentence
-	Markup                          // HTML, or a control token of a chat template
-	Link                            // a web address
-	ControlText                     // control, direction or other invisible characters, or bytes that are not UTF-8
-	NotASentence                    // no words to speak of, or no letter at its beginning
-	Unfinished                      // breaks off before the end of the sentence
-	WrongPolarity                   // explains the opposite of what was asked
+	Empty          Reason = iota + 1 // nothing but white space, quotes or a prefix
+	TooShort                         // fewer than four words
+	TooLong                          // more than maxWords words or maxBytes bytes in the first sentence
+	Markup                           // HTML, or a control token of a chat template
+	Link                             // a web address
+	ControlText                      // control, direction or other invisible characters, or bytes that are not UTF-8
+	NotASentence                     // no words to speak of, or no letter at its beginning
+	Unfinished                       // breaks off before the end of the sentence
+	WrongPolarity                    // explains the opposite of what was asked
+	NoTerms                          // an answer to a question for terms that holds none
+	InventedRating                   // a profile that says little else than a rating
 )
 
 var reasonNames = [...]string{
 	Empty: "empty", TooShort: "too_short", TooLong: "too_long", Markup: "markup", Link: "link", ControlText: "control_text",
-	NotASentence: "not_a_sentence", Unfinished: "unfinished", WrongPolarity: "wrong_polarity",
+	NotASentence: "not_a_sentence", Unfinished: "unfinished", WrongPolarity: "wrong_polarity", NoTerms: "no_terms", InventedRating: "invented_rating",
 }
 
 // String returns the reason as one lower-case word with underscores.

@@ -85,5 +85,5 @@ func (r *Renderer) clean(s string, limit int) string {
 // fromReviews tells whether terms were mined from reviews.
 func fromReviews(t Terms) bool {
 	s, ok := t.(interface{ Source() terms.Source })
-	return ok && s.Source() == terms.Reviews
+	return ok && s.Source().FromReviews()
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"recpie/internal/dataset"
@@ -34,6 +35,15 @@ type Settings struct {
 	Redact      bool    `json:"redact"`       // leave out what comes from reviews and what reaches a person; overrules Opinions
 	TokenBudget int     `json:"token_budget"` // tokens of the text at most, 0: no limit; needs Counter
 	Counter     Counter `json:"-"`
+	Items       Items   `json:"-"` // what is known of items beside their own fields; nil: nothing
+}
+
+// Items tells of items what their own fields do not: profiles that a model wrote, terms that reviews speak of. Of both, what may be known when
+// record rec is the target.
+type Items interface {
+	Profile(item, rec int32) string // stands in the place of the item's own; "" for none
+	Terms(item, rec int32) []string // shown of an item without any profile, the most characteristic first
+	Digest() string                 // of all that they can say
 }
 
 // DefaultSettings shows ten records of history and eight terms with both verdicts, without a limit on tokens.
@@ -58,10 +68,8 @@ type Renderer struct {
 	digest   string
 	redactor *redactor
 	items    []atomic.Pointer[itemText] // cleaned once, on first use: an item stands in many prompts
+	cleaned  sync.Map                   // texts of Settings.Items, by what they were
 }
-
-// itemText is what prompts show of an item.
-type itemText struct{ label, head, profile string }
 
 // New returns a renderer that shows of outcomes what view shows. tt may be nil: then no terms are shown.
 func New(s Settings, view *dataset.View, tt Terms) (*Renderer, error) {
@@ -98,6 +106,9 @@ func New(s Settings, view *dataset.View, tt Terms) (*Renderer, error) {
 	if s.Redact {
 		fmt.Fprintf(h, "redacted 1\n")
 	}
+	if s.Items != nil {
+		fmt.Fprintf(h, "items %s\n", s.Items.Digest())
+	}
 	r.digest = hex.EncodeToString(h.Sum(nil))
 	return r, nil
 }
@@ -126,7 +137,7 @@ func (r *Renderer) Render(rec int32, pol Polarity) (Prompt, error) {
 // from the last. Both instructions must fit, so that the pair's two prompts share this part.
 func (r *Renderer) shared(rec int32) (string, error) {
 	history := r.history(rec)
-	item := r.item(r.ds.Records[rec].Item)
+	item := r.known(r.ds.Records[rec].Item, rec)
 	head, profile := item.head, item.profile
 	verdicts := r.verdicts(rec)
 	for {
@@ -197,58 +208,13 @@ func (r *Renderer) history(rec int32) []string {
 	}
 	var lines []string
 	for _, p := range past[start:] {
-		line := r.item(r.ds.Records[p].Item).label
+		line := r.known(r.ds.Records[p].Item, rec).label
 		if rating, ok := r.view.Rating(p); ok {
 			line += ", rated " + number(rating) + " of " + number(r.ds.Spec.Max)
 		}
 		lines = append(lines, line)
 	}
 	return lines
-}
-
-// item returns the texts of an item. Two goroutines that come first together both make the same ones.
-func (r *Renderer) item(i int32) *itemText {
-	if t := r.items[i].Load(); t != nil {
-		return t
-	}
-	it := r.ds.Items[i]
-	t := &itemText{label: r.label(it)}
-	t.head, t.profile = r.candidate(it)
-	r.items[i].Store(t)
-	return t
-}
-
-// label names an item on one line: its title, else the start of its profile, else its categories.
-func (r *Renderer) label(it dataset.Item) string {
-	for _, s := range []string{r.clean(it.Title, maxTitle), r.clean(it.Profile, maxShort), r.clean(strings.Join(it.Categories, ", "), maxShort)} {
-		if s != "" {
-			return s
-		}
-	}
-	return "a " + r.wording.Noun + " without description"
-}
-
-// candidate writes the item's fields but the profile's text, which is returned apart since the budget may cut it.
-func (r *Renderer) candidate(it dataset.Item) (head, profile string) {
-	var b strings.Builder
-	field := func(name, value string, limit int) {
-		if v := r.clean(value, limit); v != "" {
-			b.WriteString("- " + name + ": " + v + "\n")
-		}
-	}
-	field("title", it.Title, maxTitle)
-	if it.Year > 0 {
-		field("year", strconv.Itoa(it.Year), maxTitle)
-	}
-	field("categories", strings.Join(it.Categories, ", "), maxCategories)
-	field("price", it.Price, maxShort)
-	for _, f := range it.Extra {
-		field(r.clean(f.Name, maxTerm), f.Value, maxShort)
-	}
-	if b.Len() == 0 && r.clean(it.Profile, maxProfile) == "" {
-		b.WriteString("- a " + r.wording.Noun + " without description\n")
-	}
-	return b.String(), r.clean(it.Profile, maxProfile)
 }
 
 func number(x float64) string { return strconv.FormatFloat(x, 'f', -1, 64) }

@@ -92,7 +92,7 @@ func TestAudit(t *testing.T) {
 		t.Errorf("%d sentences are hidden, %g are flagged", hidden, flagged)
 	}
 	table, err := csv.NewReader(strings.NewReader(must(t, s.dir, s.env, "predict", "--run", "run", "--hide-unfaithful").stdout)).ReadAll()
-	if err != nil || table[0][7] != "positive_hidden" {
+	if err != nil || table[0][8] != "positive_hidden" {
 		t.Errorf("%q, %v", table[0], err)
 	}
 	rows := must(t, s.dir, s.env, "audit", "run", "--sample", "5", "--out", "-")

@@ -11,6 +11,7 @@ import (
 
 	"recpie/config"
 	"recpie/internal/dataset"
+	"recpie/internal/dataset/terms"
 	"recpie/internal/fault"
 	"recpie/orchestrator"
 	"recpie/prompts"
@@ -18,17 +19,20 @@ import (
 )
 
 func (a *app) dataCmd() *cobra.Command {
-	cmd := &cobra.Command{Use: "data", Short: "Look at data sets", Example: "  recpie data check my/data\n  recpie data planted --out data/planted"}
+	cmd := &cobra.Command{Use: "data", Short: "Get, import, check and describe data sets", Example: "  recpie data get yelp\n  recpie data import --format csv ratings.csv --out data/mine\n  recpie data check data/mine\n  recpie data stats data/mine\n  recpie data aspects data/mine --out aspects.jsonl"}
 	var quarantine string
+	var verify bool
 	check := &cobra.Command{
 		Use: "check PATH", Short: "Read a data set, report what is broken, and show its split", Args: cobra.ExactArgs(1),
-		Example: "  recpie data check my/data\n  recpie data check ml-100k -o json\n  recpie data check my/data --quarantine broken.jsonl",
+		Long: `Check reads a data set as a run would, reports broken rows and shows the split. Of an imported set it compares the sizes of the files with the
+manifest, with --verify their SHA-256.`,
+		Example: "  recpie data check my/data\n  recpie data check ml-100k -o json\n  recpie data check my/data --quarantine broken.jsonl\n  recpie data check data/imported --verify",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			path, err := dataPath(args[0])
 			if err != nil {
 				return err
 			}
-			report, err := dataset.Check(cmd.Context(), path, dataset.Options{Quarantine: quarantine})
+			report, err := dataset.Check(cmd.Context(), path, dataset.Options{Quarantine: quarantine, Verify: verify})
 			if report == nil || report.Format == "" || errors.Is(err, os.ErrNotExist) { // nothing was read
 				return err
 			}
@@ -39,7 +43,8 @@ func (a *app) dataCmd() *cobra.Command {
 		},
 	}
 	check.Flags().StringVar(&quarantine, "quarantine", "", "write the broken rows to this file, one JSON object a line")
-	cmd.AddCommand(check, a.plantedCmd())
+	check.Flags().BoolVar(&verify, "verify", false, "compare the SHA-256 of every file of an imported set")
+	cmd.AddCommand(check, a.getCmd(), a.importCmd(), a.statsCmd(), a.aspectsCmd(), a.profilesCmd(), a.plantedCmd())
 	return cmd
 }
 
@@ -98,7 +103,8 @@ func prepareSide(ctx context.Context, c *config.Config, blind bool) (*orchestrat
 func dataSettings(c *config.Config) orchestrator.DataSettings {
 	s := prompts.DefaultSettings()
 	s.History, s.Terms, s.Taste, s.Opinions, s.Redact = c.Prompts.History, c.Prompts.Terms, c.Prompts.Taste, c.Prompts.Opinions, c.Prompts.Redact
-	return orchestrator.DataSettings{SamplePairs: c.Data.SamplePairs, MinRecords: c.Data.MinRecords, TrainSparse: c.Data.TrainSparse, MaxRecords: c.Data.MaxRecords, Seed: c.Seed, Prompts: s}
+	source, _ := terms.ParseSource(c.Prompts.Source) // checked when it was read
+	return orchestrator.DataSettings{Terms: source, SamplePairs: c.Data.SamplePairs, MinRecords: c.Data.MinRecords, TrainSparse: c.Data.TrainSparse, MaxRecords: c.Data.MaxRecords, Seed: c.Seed, Prompts: s}
 }
 
 // networkSettings starts from what suits the number of training records and lets the user's settings win.

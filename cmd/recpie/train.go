@@ -27,7 +27,7 @@ heuristic it explains by fixed rules, without a language model: what explanation
 		Example: `  recpie train                                        MovieLens 100K, a sample of users, embedded language model
   recpie train --data my/data --run runs/mine         your data
   recpie train --explanations off --data my/data      the network alone
-  recpie train --explanations heuristic --data my/data   the best three and worst three reasons, no language model
+  recpie train --explanations heuristic               the best three and worst three reasons, no language model
   recpie train -c recpie.yaml --set policy.rounds=3   your inference and training servers
   recpie train -c recpie.yaml --set training.frozen=true   your inference servers, language model as it is`,
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"recpie/internal/dataset/layout"
 	"recpie/internal/fault"
 )
 
@@ -19,6 +20,7 @@ type Options struct {
 	MaxBroken  float64 // the share of broken rows of a file that is borne, 0 = .05; ten rows are always borne
 	MaxRecord  int     // bytes of one row, 0 = 1 MiB
 	Quarantine string  // file for the broken rows, one JSON object a line; "" writes none
+	Verify     bool    // compare the SHA-256 of every file of an imported set, not their sizes alone
 }
 
 // presets are the known sets that come without a dataset.yaml, by the name of their files.
@@ -32,10 +34,11 @@ type source struct {
 	name, format, path  string
 	interactions, items string // full paths, items may be ""
 	yaml                *specFile
+	manifest            *layout.Manifest // of an imported set, nil else
 }
 
-// Load reads a data set from a folder that holds a dataset.yaml beside CSV files, CSV files alone, or RecBole's atomic files
-// (NAME.inter, NAME.item); gzip is recognised. What the files are about comes from dataset.yaml, else opts.Spec, else a preset for
+// Load reads a data set from a folder that was imported (package layout), that holds a dataset.yaml beside CSV, JSONL or Parquet files, CSV files
+// alone, or RecBole's atomic files (NAME.inter, NAME.item); gzip is recognised. What the files are about comes from dataset.yaml, else opts.Spec, else a preset for
 // known sets; a scale that nobody states is that of the training ratings, with a warning.
 //
 // Broken rows are counted, described in the report and left out; so many of them that the file itself must be in doubt are an error.
@@ -56,10 +59,15 @@ func Load(ctx context.Context, path string, opts Options) (*Dataset, *Report, er
 	spec, warnings := resolveSpec(src, opts.Spec)
 	report.Spec, report.Warnings = spec, warnings
 
-	ld := &loader{ctx: ctx, opts: opts, src: src, spec: spec, report: report}
-	ds, err := ld.load()
-	if opts.Quarantine != "" {
-		err = errors.Join(err, ld.writeQuarantine())
+	var ds *Dataset
+	if src.manifest != nil {
+		ds, err = loadImported(ctx, src, spec, opts, report)
+	} else {
+		ld := &loader{ctx: ctx, opts: opts, src: src, spec: spec, report: report}
+		ds, err = ld.load()
+		if opts.Quarantine != "" {
+			err = errors.Join(err, ld.writeQuarantine())
+		}
 	}
 	if err != nil {
 		return nil, report, err
@@ -106,6 +114,11 @@ func locate(path string) (*source, error) {
 	if err != nil {
 		src.yaml = nil
 	}
+	if info.IsDir() && (layout.Is(path) || src.yaml != nil && src.yaml.format == "recpie") {
+		src.format = "recpie"
+		src.manifest, err = layout.ReadManifest(path)
+		return src, err
+	}
 	switch {
 	case !info.IsDir():
 		src.interactions = path
@@ -115,6 +128,9 @@ func locate(path string) (*source, error) {
 		if src.interactions, err = findInteractions(dir); err != nil {
 			return nil, err
 		}
+	}
+	if ext := filepath.Ext(strings.TrimSuffix(src.interactions, ".gz")); ext == ".jsonl" || ext == ".parquet" {
+		src.format = ext[1:]
 	}
 	stem, recbole := strings.CutSuffix(strings.TrimSuffix(src.interactions, ".gz"), ".inter")
 	switch {
@@ -129,6 +145,18 @@ func locate(path string) (*source, error) {
 		src.format, src.name = "recbole", filepath.Base(stem)
 	}
 	return src, nil
+}
+
+// SpecBeside reads what a dataset.yaml in the folder of a file says, the zero value when there is none.
+func SpecBeside(file string) (Spec, error) {
+	yaml, err := readSpecFile(filepath.Join(filepath.Dir(file), "dataset.yaml"))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return Spec{}, nil
+	case err != nil:
+		return Spec{}, err
+	}
+	return yaml.spec, nil
 }
 
 func findInteractions(dir string) (string, error) {
@@ -217,6 +245,9 @@ func (r *Report) describe(ds *Dataset) {
 		if it.Profile != "" {
 			r.WithProfile++
 		}
+	}
+	if r.Imported != nil {
+		return // the import counted them
 	}
 	if kept := r.Files[len(r.Files)-1].Kept; kept > r.Records {
 		r.Files[len(r.Files)-1].Duplicates = kept - r.Records

@@ -8,6 +8,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -84,11 +85,7 @@ func (ld *loader) scan(path string, begin func(*table) error, each func(row) (un
 		return fault.New(fault.Fatal, "dataset", err)
 	}
 	defer f.Close()
-	rows, err := newRowReader(path, f, ld.src.format == "csv", ld.opts.MaxRecord)
-	if err != nil {
-		return fault.New(fault.Fatal, "dataset", err)
-	}
-	t, err := readHeader(rows)
+	rows, t, err := ld.openRows(path, f)
 	if err != nil {
 		return fault.New(fault.Fatal, "dataset", err)
 	}
@@ -174,6 +171,25 @@ func shorten(s string, n int) string {
 		return s
 	}
 	return strings.ToValidUTF8(s[:n], "") + "…"
+}
+
+// rows are the data rows of a file behind its header, io.EOF after the last one.
+type rows interface{ next() (row, error) }
+
+// openRows begins to read a file by the ending of its name, as CSV or an atomic file when it says nothing else.
+func (ld *loader) openRows(path string, f *os.File) (rows, *table, error) {
+	switch filepath.Ext(strings.TrimSuffix(path, ".gz")) {
+	case ".jsonl":
+		return openJSONRows(path, f, ld.opts.MaxRecord)
+	case ".parquet":
+		return openParquetRows(path, f)
+	}
+	r, err := newRowReader(path, f, ld.src.format != "recbole", ld.opts.MaxRecord)
+	if err != nil {
+		return nil, nil, err
+	}
+	t, err := readHeader(r)
+	return r, t, err
 }
 
 // recboleTypes are the types that a header of RecBole's atomic files may name.

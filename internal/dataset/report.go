@@ -6,6 +6,8 @@ import (
 	"io"
 	"slices"
 	"strings"
+
+	"recpie/internal/dataset/layout"
 )
 
 // RowError says what is wrong with one row of a file and what would mend it.
@@ -37,14 +39,15 @@ func (e *RowError) Error() string {
 	return b.String()
 }
 
-// FileReport counts the rows of one file. Rows = Kept + Unrated + Broken; Duplicates are among the kept.
+// FileReport counts the rows of one file. Rows = Kept + Unrated + Skipped + Broken; Duplicates are among the kept.
 type FileReport struct {
 	Path       string         `json:"path"`
 	Rows       int            `json:"rows"`
 	Kept       int            `json:"kept"`
 	Unrated    int            `json:"unrated"` // no rating: not a rated record, not an error
 	Broken     int            `json:"broken"`
-	Duplicates int            `json:"duplicates"` // replaced by a later row of the same pair
+	Skipped    int            `json:"skipped,omitempty"` // not asked for: outside the chosen places or kinds
+	Duplicates int            `json:"duplicates"`        // replaced by a later row of the same pair
 	Reasons    map[string]int `json:"reasons,omitempty"`
 	Examples   []RowError     `json:"examples,omitempty"` // the first broken rows
 }
@@ -63,7 +66,7 @@ type SplitReport struct {
 type Report struct {
 	Name         string       `json:"name"`
 	Path         string       `json:"path"`
-	Format       string       `json:"format"` // csv, recbole
+	Format       string       `json:"format"` // csv, jsonl, parquet, recbole, recpie
 	Spec         Spec         `json:"spec"`
 	Files        []FileReport `json:"files"`
 	Users        int          `json:"users"`
@@ -77,6 +80,16 @@ type Report struct {
 	Ignored      []string     `json:"ignored,omitempty"`   // columns of the items file that are not allow-listed
 	Warnings     []string     `json:"warnings,omitempty"`
 	Split        *SplitReport `json:"split,omitempty"`
+	Imported     *Imported    `json:"imported,omitempty"` // nil for raw files
+}
+
+// Imported says where an imported set comes from and what the import left out.
+type Imported struct {
+	Program  string         `json:"program"`
+	Source   layout.Source  `json:"source"`
+	Options  map[string]any `json:"options,omitempty"`
+	Counts   layout.Counts  `json:"counts"`
+	Verified bool           `json:"verified"` // digests were compared, not sizes alone
 }
 
 // Broken counts the quarantined rows of all files.
@@ -97,6 +110,13 @@ func (r *Report) WriteText(w io.Writer) error {
 	if s := r.Split; s != nil {
 		fmt.Fprintf(&b, "  split: %d users, train %d, validation %d, test %d; %d users cut inside a tie; digest %.12s\n",
 			s.Users, s.Train, s.Val, s.Test, s.TieCuts, s.Digest)
+	}
+	if m := r.Imported; m != nil {
+		how := "sizes compared"
+		if m.Verified {
+			how = "SHA-256 compared"
+		}
+		fmt.Fprintf(&b, "  imported from %s (%d files, %s): %s\n", m.Source.Format, len(m.Source.Files), how, m.Counts.String())
 	}
 	for _, f := range r.Files {
 		fmt.Fprintf(&b, "  %s: %d rows, %d kept, %d unrated, %d duplicates, %d broken\n", f.Path, f.Rows, f.Kept, f.Unrated, f.Duplicates, f.Broken)

@@ -17,6 +17,7 @@ import (
 // specFile is dataset.yaml: how to read the files beside it.
 type specFile struct {
 	path         string
+	format       string // "recpie" of an imported set, "" else
 	spec         Spec
 	interactions string
 	items        string
@@ -24,7 +25,7 @@ type specFile struct {
 }
 
 var (
-	specKeys     = []string{"domain", "verb", "rating", "interactions", "items", "item_inputs", "review"}
+	specKeys     = []string{"format", "domain", "verb", "rating", "interactions", "items", "item_inputs", "review"}
 	domains      = []string{"movie", "product", "hotel", "restaurant", "place"}
 	defaultVerbs = map[string]string{"movie": "watched this movie", "product": "purchased this product", "hotel": "stayed at this hotel",
 		"restaurant": "visited this restaurant", "place": "visited this place"}
@@ -64,6 +65,10 @@ func parseSpec(path string, data []byte) (*specFile, error) {
 		case "domain":
 			if s.spec.Domain, err = s.text(v); err == nil && s.spec.Domain != "" && !slices.Contains(domains, s.spec.Domain) {
 				err = s.unknown(v, "domain", s.spec.Domain, domains)
+			}
+		case "format":
+			if s.format, err = s.text(v); err == nil && s.format != "" && s.format != "recpie" {
+				err = s.unknown(v, "format", s.format, []string{"recpie"})
 			}
 		case "verb":
 			s.spec.Verb, err = s.text(v)

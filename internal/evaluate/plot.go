@@ -132,3 +132,6 @@ func svgOf(p *plot.Plot, width, height vg.Length) (template.HTML, error) {
 	}
 	return template.HTML(s), nil // vgsvg escapes the texts of titles and labels
 }
+
+// SVG renders a plot for the inside of a page.
+func SVG(p *plot.Plot) (template.HTML, error) { return svg(p) }

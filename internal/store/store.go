@@ -66,7 +66,7 @@ func Open(ctx context.Context, path string) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := db.ExecContext(ctx, schema); err != nil {
+	if _, err := db.ExecContext(ctx, schema+answers); err != nil {
 		_ = db.Close()
 		return nil, fault.WithHint(fault.New(fault.Fatal, "store: open "+path, err), "check that the disk is writable and not full")
 	}

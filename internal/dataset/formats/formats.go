@@ -14,6 +14,7 @@ import (
 type Options struct {
 	Workers   int                                 // parsers at work at once, 0 = GOMAXPROCS
 	MaxBroken float64                             // share of broken rows of a file that is borne, 0 = .05; ten rows are always borne
+	Where     map[string][]string                 // what to pick or how columns are called, by the names that List tells of the format
 	MaxRecord int                                 // bytes of one row, 0 = 1 MiB
 	Reject    func(dataset.RowError, []byte)      // sees each broken row with its raw bytes, in the order of the file; may be nil
 	Progress  func(file string, done, size int64) // bytes of the (compressed) file read so far; may be nil

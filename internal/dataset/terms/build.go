@@ -1,8 +1,8 @@
 package terms
 
 import (
-	"hash/fnv"
 	"math"
+	"slices"
 
 	"recpie/internal/dataset"
 )
@@ -15,14 +15,35 @@ const (
 	Auto Source = iota
 	Metadata
 	Reviews
+	Aspects // what reviews judge, as package aspects finds it: in place of Reviews where it is asked for
 )
+
+// sourceNames are the sources as settings name them.
+var sourceNames = [...]string{Auto: "auto", Metadata: "metadata", Reviews: "reviews", Aspects: "aspects"}
+
+// ParseSource reads the name of a source; ok is false for another word.
+func ParseSource(name string) (s Source, ok bool) {
+	i := slices.Index(sourceNames[:], name)
+	return Source(max(i, 0)), i >= 0
+}
+
+// String returns the source's name in settings.
+func (s Source) String() string {
+	if s < 0 || int(s) >= len(sourceNames) {
+		return "unknown"
+	}
+	return sourceNames[s]
+}
+
+// FromReviews says whether the vocabulary of a source comes from what people wrote.
+func (s Source) FromReviews() bool { return s == Reviews || s == Aspects }
 
 // Options varies Build. The zero value is sound.
 type Options struct {
 	Source   Source
 	Folds    int     // K of the cross-fitting, 0 = 20
 	Max      int     // most candidate terms of a record, 0 = 8
-	Words    int     // size of a vocabulary mined from reviews, 0 = 40
+	Words    int     // size of a vocabulary from reviews, 0 = 40
 	Shrink   float64 // records' worth of the prior in tastes and opinions, 0 = 3
 	FoldSeed int64   // of the assignment of records to folds
 }
@@ -66,7 +87,7 @@ type cell struct {
 // Names lists the vocabulary: the union of the folds' where it is mined from reviews. The caller must not change it.
 func (t *Terms) Names() []string { return t.names }
 
-// Source says what the vocabulary was made of: Metadata or Reviews.
+// Source says what the vocabulary was made of: Metadata, Reviews or Aspects.
 func (t *Terms) Source() Source { return t.source }
 
 // For returns the candidate terms of record rec's item, most characteristic first. It is empty for an item that nothing describes.
@@ -97,8 +118,8 @@ type vocabulary interface {
 	itemTerms(fold int) [][]int32
 	// spoken says whether reviews tell who speaks of which term; else every record speaks of every term of its item.
 	spoken() bool
-	// mentions lists the terms that a visible record's review names, where they are spoken.
-	mentions(rec int32) []int32
+	// mentions lists the terms that a visible record's review names, where they are spoken, as known with a fold left out.
+	mentions(rec int32, fold int) []int32
 }
 
 // Build makes the terms of every record. All outcomes are read through the view; those of a visible record's fold are left out of
@@ -106,7 +127,7 @@ type vocabulary interface {
 func Build(view *dataset.View, opts Options) (*Terms, error) {
 	opts = opts.withDefaults()
 	ds := view.Dataset()
-	fold := assignFolds(view, opts)
+	fold := view.Folds(opts.Folds, opts.FoldSeed)
 	var voc vocabulary
 	source := opts.Source
 	meta := newMetadata(ds, opts)
@@ -117,8 +138,14 @@ func Build(view *dataset.View, opts Options) (*Terms, error) {
 		}
 	}
 	voc = meta
-	if source == Reviews {
+	switch source {
+	case Reviews:
 		voc = mine(view, fold, opts)
+	case Aspects:
+		var err error
+		if voc, err = newJudged(view, opts); err != nil {
+			return nil, err
+		}
 	}
 
 	t := &Terms{names: voc.names(), source: source, start: make([]int32, ds.Rated()+1), records: ds.Records}
@@ -145,31 +172,6 @@ func Build(view *dataset.View, opts Options) (*Terms, error) {
 		t.start[r+1] = int32(len(t.cells))
 	}
 	return t, nil
-}
-
-// assignFolds gives every visible record a fold in [0, K) by a hash of its pair, and K to the other rated ones.
-func assignFolds(view *dataset.View, opts Options) []int {
-	ds := view.Dataset()
-	fold := make([]int, ds.Rated())
-	for r, rec := range ds.Records[:ds.Rated()] {
-		fold[r] = opts.Folds
-		if view.Visible(int32(r)) {
-			h := fnv.New64a()
-			var seed [8]byte
-			for i := range seed {
-				seed[i] = byte(opts.FoldSeed >> (8 * i))
-			}
-			_, _ = h.Write(seed[:])
-			_, _ = h.Write([]byte(ds.Users[rec.User]))
-			_, _ = h.Write([]byte{0})
-			_, _ = h.Write([]byte(ds.Items[rec.Item].ID))
-			x := h.Sum64()
-			x ^= x >> 32 // FNV's low bits alone are poor
-			x *= 0x9e3779b97f4a7c15
-			fold[r] = int(x >> 32 % uint64(opts.Folds))
-		}
-	}
-	return fold
 }
 
 var nan = float32(math.NaN())

@@ -86,4 +86,4 @@ func (m *metadata) itemTerms(int) [][]int32 { return m.byItem }
 
 func (m *metadata) spoken() bool { return false }
 
-func (m *metadata) mentions(int32) []int32 { return nil }
+func (m *metadata) mentions(int32, int) []int32 { return nil }

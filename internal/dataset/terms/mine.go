@@ -8,6 +8,7 @@ import (
 	"unicode"
 
 	"recpie/internal/dataset"
+	"recpie/internal/dataset/aspects"
 )
 
 // Bounds on a word of the mined vocabulary: in at least lowShare and at most highShare of the reviews, in the place of a noun in at
@@ -184,7 +185,7 @@ func (m *mined) itemTerms(fold int) [][]int32 { return m.byFold[fold] }
 
 func (m *mined) spoken() bool { return true }
 
-func (m *mined) mentions(rec int32) []int32 { return m.said[rec] }
+func (m *mined) mentions(rec int32, _ int) []int32 { return m.said[rec] }
 
 // tokenize lower-cases words, puts plain plurals into the singular and keeps other signs as one token ".", which ends a phrase.
 func tokenize(text string) []string {
@@ -203,26 +204,12 @@ func tokenize(text string) []string {
 				n = len(part)
 			}
 			if w := strings.TrimSuffix(strings.Trim(part[:n], "'"), "'s"); w != "" {
-				tokens = append(tokens, singular(w))
+				tokens = append(tokens, aspects.Singular(w))
 			}
 			part = part[n:]
 		}
 	}
 	return tokens
-}
-
-func singular(w string) string {
-	switch {
-	case len(w) < 4 || !strings.HasSuffix(w, "s") || strings.HasSuffix(w, "ss") || strings.HasSuffix(w, "us") || strings.HasSuffix(w, "is") || w == "series" || w == "species":
-		return w
-	case ieWords[w[:len(w)-1]]:
-		return w[:len(w)-1]
-	case strings.HasSuffix(w, "ies"):
-		return w[:len(w)-3] + "y"
-	case strings.HasSuffix(w, "ches") || strings.HasSuffix(w, "shes") || strings.HasSuffix(w, "xes") || strings.HasSuffix(w, "sses"):
-		return w[:len(w)-2]
-	}
-	return w[:len(w)-1]
 }
 
 func content(w string) bool {

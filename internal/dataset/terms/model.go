@@ -86,11 +86,11 @@ func fitModel(view *dataset.View, voc vocabulary, fold []int, left int, opts Opt
 		for _, term := range m.itemTerms[rec.Item] {
 			m.tastes[rec.User].add(term, toUser[j])
 		}
-		for _, term := range voc.mentions(r) {
+		for _, term := range voc.mentions(r, left) {
 			m.said[rec.Item].add(term, toItem[j])
 		}
 	}
-	m.cut(ds, voc, recs, toItem, toUser)
+	m.cut(ds, voc, left, recs, toItem, toUser)
 	return m
 }
 
@@ -149,13 +149,13 @@ func (m *model) opinion(said, item sum) (float64, bool) {
 }
 
 // cut sets the quantiles by the scores of the model's own records, each with itself taken out.
-func (m *model) cut(ds *dataset.Dataset, voc vocabulary, recs []int32, toItem, toUser []float64) {
+func (m *model) cut(ds *dataset.Dataset, voc vocabulary, left int, recs []int32, toItem, toUser []float64) {
 	var tastes, opinions []float64
 	step := len(recs)/sampled + 1
 	for j := 0; j < len(recs); j += step {
 		rec := ds.Records[recs[j]]
 		user, item := m.user[rec.User].less(toUser[j]), m.item[rec.Item].less(toItem[j])
-		mentioned := voc.mentions(recs[j])
+		mentioned := voc.mentions(recs[j], left)
 		for _, term := range m.itemTerms[rec.Item] {
 			if x, ok := m.taste(m.tastes[rec.User].of(term).less(toUser[j]), user); ok {
 				tastes = append(tastes, x)

@@ -54,7 +54,7 @@ func drawn(t *rapid.T) *dataset.Dataset {
 			}
 		}
 	}
-	review := rapid.SliceOfN(rapid.SampledFrom([]string{"the breakfast was fine", "their staff is slow", "a pool for", "the lobby of"}), 0, 3)
+	review := rapid.SliceOfN(rapid.SampledFrom([]string{"the breakfast was fine", "great staff", "their staff is slow", "a pool for", "the lobby of"}), 0, 3)
 	var events []dataset.Event
 	for u := range rapid.IntRange(3, 6).Draw(t, "users") {
 		perm := rapid.Permutation([]int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11}).Draw(t, "items")
@@ -73,7 +73,7 @@ func drawn(t *rapid.T) *dataset.Dataset {
 // The heart of the matter: what is said about a training record does not move when its own outcome does, and nothing moves when
 // invisible outcomes do.
 func TestOwnOutcomeNeverEnters(t *testing.T) {
-	for _, source := range []Source{Metadata, Reviews} {
+	for _, source := range []Source{Metadata, Reviews, Aspects} {
 		t.Run(fmt.Sprint(source), func(t *testing.T) {
 			rapid.Check(t, func(t *rapid.T) {
 				ds := drawn(t)
@@ -91,7 +91,7 @@ func TestOwnOutcomeNeverEnters(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				changed, err = changed.WithColumn("review", []int32{r}, []string{"the spa was with the pool of the spa. a garden is"})
+				changed, err = changed.WithColumn("review", []int32{r}, []string{"the spa was with the pool of the spa. a garden is. great spa, bad staff"})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -129,7 +129,7 @@ func TestOwnOutcomeNeverEntersRealData(t *testing.T) {
 			s := split(t, ds)
 			v := s.TrainView(ds)
 			opts := Options{Folds: 8}.withDefaults()
-			fold := assignFolds(v, opts)
+			fold := v.Folds(opts.Folds, opts.FoldSeed)
 			var mine []int32
 			for _, r := range v.Records() {
 				if fold[r] == 7 {

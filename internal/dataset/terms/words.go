@@ -18,8 +18,6 @@ var (
 		will would can could`)
 	// degree words stand before adjectives, hardly ever before nouns.
 	degree = set(`very so too really extremely quite more most pretty incredibly super`)
-	// ieWords end in -ie in the singular.
-	ieWords = set(`movie cookie zombie calorie indie rookie selfie tie pie lie die brownie smoothie veggie foodie`)
 )
 
 // stopWords never become terms: function words, words of evaluation (they would name the outcome instead of a reason), and general
