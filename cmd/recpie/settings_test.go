@@ -78,7 +78,7 @@ func TestReportHasTheNamesOfTheProtocol(t *testing.T) {
 	if len(rounds) != 2 || len(test) != 6 {
 		t.Errorf("%d rounds, %d systems", len(rounds), len(test))
 	}
-	ours := []string{"attention", "examples", "notes", "paired", "policy", "reward_se", "sample", "steps"}
+	ours := []string{"attention", "calibration", "cohorts", "examples", "notes", "paired", "policy", "ranking", "reward_se", "sample", "steps"}
 	for name := range r {
 		if !slices.Contains(ours, name) && !slices.Contains([]string{"data", "split_digest", "n_train", "n_test", "biases", "test", "selected_round", "faithfulness", "reward", "kl", "seeds", "timings"}, name) {
 			t.Errorf("a name of nobody's: %s", name)
@@ -88,7 +88,7 @@ func TestReportHasTheNamesOfTheProtocol(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for what, n := range map[string]int{"<svg": 6, `class="ex"`: examples, `class="ex sampled"`: 20, "Attention to the two explanations": 1, "Do the predictions use the text?": 1, "<script": 0, "http://": 0, "https://": 0} {
+	for what, n := range map[string]int{"<svg": 13, `class="ex"`: examples, `class="ex sampled"`: 20, "Attention to the two explanations": 1, "Do the predictions use the text?": 1, "<script": 0, "http://": 0, "https://": 0} {
 		if got := strings.Count(strings.ReplaceAll(string(page), "http://www.w3.org/", ""), what); got != n {
 			t.Errorf("the page has %d × %s, want %d", got, what, n)
 		}
