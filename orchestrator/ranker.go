@@ -135,13 +135,13 @@ func (r *Ranker) rank(ctx context.Context, name string, m *recommender.Model) (r
 		if err != nil {
 			return ranks{}, err
 		}
-		return r.order(r.explained, p.Y), nil
+		return r.order(r.explained, p.Score), nil
 	}
 	p, err := on.Predict(ctx, r.recs, nil)
 	if err != nil {
 		return ranks{}, err
 	}
-	return r.order(nil, p.Y), nil
+	return r.order(nil, p.Score), nil
 }
 
 // order reads the ranks of the lists, nil for all, off the scores of their items, list after list.

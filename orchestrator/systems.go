@@ -185,7 +185,7 @@ func (l *Lab) digest(name string, expl *recommender.Explanations) string {
 	h := sha256.New()
 	s, _ := json.Marshal(l.Settings) // plain numbers always marshal
 	if l.Ranker.ranksBy(name) {
-		fmt.Fprintln(h, "ranks", l.Ranker.Lists.Digest, l.Ranker.settings.Explained)
+		fmt.Fprintln(h, "ranks by score", l.Ranker.Lists.Digest, l.Ranker.settings.Explained)
 	}
 	fmt.Fprintln(h, "recpie system 3", l.Work.Split.Digest, l.Work.Train.View.Digest(), l.Work.Final.View.Digest(), l.Seeds, string(s))
 	if expl != nil {

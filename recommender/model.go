@@ -28,6 +28,7 @@ const predictBatch = 2048
 // Predictions holds one entry per requested record.
 type Predictions struct {
 	Y         []float32    // rating on [0,1], or the probability of a click for BCE
+	Score     []float32    // what Y is made of, on no scale: it orders items whose Y is 1 alike; nil where models are pooled
 	SD        []float32    // standard deviation of the error to expect, on [0,1]; nil for BCE, where Y says it
 	Attention [][6]float32 // ᾱ of eq. 11 in the order of Inputs: the mean over rows and heads of each column of α; sums to 1
 }
@@ -138,7 +139,7 @@ func (m *Model) append(s *torch.Scope, b *batch, out *Predictions) error {
 	} else {
 		out.SD = append(out.SD, s.Float32s(s.MulS(s.Exp(s.MulS(f.logVariance(b), .5)), m.sdScale))...)
 	}
-	out.Y = append(out.Y, s.Float32s(s.Clamp(y, 0, 1))...)
+	out.Y, out.Score = append(out.Y, s.Float32s(s.Clamp(y, 0, 1))...), append(out.Score, s.Float32s(o.y)...)
 	alpha := s.Contiguous(o.attention).F32View() // [B,H,T,T]
 	if s.Err() != nil {
 		return nil // Do returns it

@@ -48,6 +48,9 @@ func TestCandidatesArePredicted(t *testing.T) {
 		if before.Y[k] != after.Y[k] {
 			t.Fatalf("record %d is predicted %v and with candidates %v", split.Test[k], before.Y[k], after.Y[k])
 		}
+		if score := min(max(before.Score[k], 0), 1); score != before.Y[k] {
+			t.Fatalf("score %v, prediction %v", before.Score[k], before.Y[k])
+		}
 		far = max(far, math.Abs(float64(before.Y[k]-asCandidates.Y[k])))
 	}
 	if far > .02 {

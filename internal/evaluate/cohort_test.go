@@ -54,6 +54,35 @@ func TestGroupsByQuantiles(t *testing.T) {
 	}
 }
 
+// The squared errors of the bands of one quantity add up to those of all records.
+func TestCohortsAddUp(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		n := rapid.IntRange(2, 60).Draw(rt, "records")
+		pred, truth, user, counts := make([]float32, n), make([]float32, n), make([]int32, n), make([]int, n)
+		for i := range n {
+			pred[i], truth[i] = rapid.Float32Range(0, 1).Draw(rt, "prediction"), rapid.Float32Range(0, 1).Draw(rt, "truth")
+			user[i], counts[i] = int32(i/4), rapid.IntRange(0, 30).Draw(rt, "count")
+		}
+		whole, err := Measure(pred, truth)
+		if err != nil {
+			rt.Fatal(err)
+		}
+		for _, groups := range [][]Group{GroupByEdges("x", counts, []int{0, 1, 5, 20}), GroupByQuantiles("x", counts, 5)} {
+			got, err := Cohorts(groups, []Predicted{{"one", [][]float32{pred}}}, "", truth, user)
+			if err != nil {
+				rt.Fatal(err)
+			}
+			sum := 0.0
+			for _, c := range got {
+				sum += c.Systems[0].RMSE * c.Systems[0].RMSE * float64(c.N) / float64(n)
+			}
+			if math.Abs(math.Sqrt(sum)-whole.RMSE) > 1e-6 {
+				rt.Fatalf("cohorts say %v, the whole %v", math.Sqrt(sum), whole.RMSE)
+			}
+		}
+	})
+}
+
 func TestCohortsByHand(t *testing.T) {
 	truth, user := []float32{1, 0, .5, .75}, []int32{1, 1, 2, 3}
 	systems := []Predicted{

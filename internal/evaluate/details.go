@@ -147,9 +147,9 @@ func (r *Report) writeDetails(w io.Writer) {
 			interval = fmt.Sprintf("%+.4f to %+.4f", p.Bootstrap.Low, p.Bootstrap.High)
 		}
 		if p.Seeds != nil {
-			seeds = fmt.Sprintf("%.4f", p.Seeds.P)
+			seeds = chance(p.Seeds.P)
 		}
-		fmt.Fprintf(w, "%-50s %+8.4f %8.4f %19s %8.4f %8s\n", name, p.RMSE, p.SE, interval, p.P, seeds)
+		fmt.Fprintf(w, "%-50s %+8.4f %8.4f %19s %8s %8s\n", name, p.RMSE, p.SE, interval, chance(p.P), seeds)
 	}
 	r.writeCohorts(w)
 	for k, c := range r.Calibration {
@@ -169,6 +169,14 @@ func (r *Report) writeDetails(w io.Writer) {
 		fmt.Fprintln(w)
 	}
 	r.writeRanking(w)
+}
+
+// chance writes a p-value.
+func chance(p float64) string {
+	if p < .0001 {
+		return "< .0001"
+	}
+	return fmt.Sprintf("%.4f", p)
 }
 
 func (r *Report) writeCohorts(w io.Writer) {

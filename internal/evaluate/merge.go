@@ -136,7 +136,7 @@ func (s *Summary) Text() string {
 		if g, ok := s.Gains[lead+" against "+l.Name]; ok {
 			gain = fmt.Sprintf("%+.4f (%.4f)", g.Mean, g.SE)
 			if t := s.GainTests[lead+" against "+l.Name]; t != nil {
-				p = fmt.Sprintf("%.4f", t.P)
+				p = chance(t.P)
 			}
 		}
 		fmt.Fprintf(&b, "%-16s %16s %16s %16s %26s %8s\n", l.Name, pair(l.RMSE), pair(l.MAE), pair(l.AUC), gain, p)
