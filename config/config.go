@@ -23,6 +23,7 @@ type Config struct {
 	Policy       Policy      `key:"policy"`
 	Recommender  Recommender `key:"recommender"`
 	Encoder      Encoder     `key:"encoder"`
+	Evaluate     Evaluate    `key:"evaluate"`
 	Serve        Serve       `key:"serve"`
 }
 
@@ -173,6 +174,16 @@ type Encoder struct {
 	Batch    int    `key:"batch" doc:"sentences of one request to the endpoint"`
 }
 
+// Evaluate says how rankings are measured: liked test records are to be found among items that their user has no record of.
+type Evaluate struct {
+	Ranking   string `key:"ranking" doc:"on, or off to leave rankings out of the report"`
+	Users     int    `key:"users" doc:"users drawn by seed whose liked test records are ranked, at most; 0 takes all"`
+	Positives int    `key:"positives" doc:"liked test records of a user, at most, each in a list of its own; 0 takes all"`
+	Negatives int    `key:"negatives" doc:"other items of a list, drawn once per split and kept in candidates.jsonl"`
+	Cutoffs   string `key:"cutoffs" doc:"the k of NDCG@k and Recall@k, with commas between"`
+	Explained int    `key:"explained_lists" doc:"lists that the network with fixed sentences ranks, at most, for each item needs two; 0 takes all"`
+}
+
 // Serve says what is shown of a finished run.
 type Serve struct {
 	HideUnfaithful bool `key:"hide_unfaithful" doc:"leave out explanations that recpie audit found to do nothing or the contrary of what they say"`
@@ -203,6 +214,7 @@ func Default() Config {
 			MaxRejected: 0.5, MaxKL: 30, MaxSamplerGap: 0.05, MinEntropy: 0.02, MinUnique: 0.05, MinDistinct: 0.01},
 		Recommender: Recommender{Loss: "mse", Dim: 32, LRDecay: 0.7, WeightDecay: 1e-3, IDL2: 1, Dropout: 0.3, InputDrop: 0.1, History: 20, Epochs: 20, Patience: 4, Seeds: 3, Folds: 2,
 			Consumer: true, Product: true, Sequence: true, Context: true, Text: true},
-		Encoder: Encoder{Device: "cpu", Batch: 64},
+		Encoder:  Encoder{Device: "cpu", Batch: 64},
+		Evaluate: Evaluate{Ranking: "on", Users: 500, Positives: 2, Negatives: 100, Cutoffs: "5,10", Explained: 25},
 	}
 }

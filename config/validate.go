@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -90,6 +91,14 @@ func (c *Config) validate() []problem {
 	atLeast("prompts.history", c.Prompts.History, 0)
 	atLeast("prompts.terms", c.Prompts.Terms, 0)
 	atLeast("recommender.folds", c.Recommender.Folds, 2)
+	oneOf("evaluate.ranking", c.Evaluate.Ranking, "on", "off")
+	atLeast("evaluate.users", c.Evaluate.Users, 0)
+	atLeast("evaluate.positives", c.Evaluate.Positives, 0)
+	atLeast("evaluate.negatives", c.Evaluate.Negatives, 1)
+	atLeast("evaluate.explained_lists", c.Evaluate.Explained, 0)
+	if ks := c.Evaluate.Ks(); len(ks) == 0 {
+		bad("evaluate.cutoffs", "%q is no list of numbers from 1 upwards with commas between, as 5,10", c.Evaluate.Cutoffs)
+	}
 	atLeast("lm.vocabulary", c.LM.Vocabulary, 300)
 	if c.LM.Heads > 0 && c.LM.Hidden%c.LM.Heads != 0 {
 		bad("lm.hidden", "%d is not a multiple of lm.heads (%d)", c.LM.Hidden, c.LM.Heads)
@@ -175,4 +184,18 @@ func redacted(u *url.URL) string {
 		return ""
 	}
 	return u.Scheme + "://" + u.Host
+}
+
+// Ks are the cut-offs as numbers, ascending, each once; nil when the setting is no list of such.
+func (e Evaluate) Ks() []int {
+	var ks []int
+	for part := range strings.SplitSeq(e.Cutoffs, ",") {
+		k, err := strconv.Atoi(strings.TrimSpace(part))
+		if err != nil || k < 1 {
+			return nil
+		}
+		ks = append(ks, k)
+	}
+	slices.Sort(ks)
+	return slices.Compact(ks)
 }

@@ -6,8 +6,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 
 	"recpie/internal/dataset"
@@ -30,9 +28,10 @@ func newItems(ctx context.Context, view *dataset.View, seed int64, reviews bool)
 	it := &Items{view: view}
 	if reviews && view.Dataset().Spec.Review != "" {
 		var err error
-		if it.aspects, err = aspects.Build(ctx, view, aspects.Options{FoldSeed: seed}); err != nil {
+		if it.aspects, err = aspects.Build(ctx, view, aspects.Options{FoldSeed: seed, PerItem: aspects.PerRecord}); err != nil {
 			return nil, err
 		}
+		it.aspects.Forget()
 	}
 	it.sum(seed)
 	return it, nil
@@ -42,7 +41,7 @@ func newItems(ctx context.Context, view *dataset.View, seed int64, reviews bool)
 func (it *Items) sum(seed int64) {
 	h := sha256.New()
 	fmt.Fprintf(h, "recpie items 1\n%s %d %v\n", it.view.Digest(), seed, it.aspects != nil)
-	for _, k := range slices.SortedFunc(maps.Keys(it.profiles), knownItem.compare) {
+	for _, k := range sortedKnown(it.profiles) {
 		fmt.Fprintf(h, "%d %d %q\n", k.item, k.fold, it.profiles[k])
 	}
 	it.digest = hex.EncodeToString(h.Sum(nil))
@@ -84,21 +83,23 @@ func (it *Items) terms(k knownItem) []string {
 // Digest implements prompts.Items.
 func (it *Items) Digest() string { return it.digest }
 
-// Text describes an item in words, as record rec may know it: title, categories and profile, or the terms that stand for one. It is what a
+// ItemText describes an item in words, as record rec may know it: title, categories and profile, or the terms that stand for one. It is what a
 // recommender may encode.
-func (it *Items) Text(item, rec int32) string {
-	d := it.view.Dataset().Items[item]
-	profile := it.Profile(item, rec)
-	if profile == "" {
-		profile = d.Profile
-	}
-	if terms := it.Terms(item, rec); profile == "" && len(terms) > 0 {
-		profile = "Known for " + strings.Join(terms, ", ") + "."
+func (s *Side) ItemText(item, rec int32) string {
+	d := s.View.Dataset().Items[item]
+	profile := d.Profile
+	if s.Items != nil {
+		if written := s.Items.Profile(item, rec); written != "" {
+			profile = written
+		}
+		if terms := s.Items.Terms(item, rec); profile == "" && len(terms) > 0 {
+			profile = "Known for " + strings.Join(terms, ", ") + "."
+		}
 	}
 	var parts []string
-	for _, s := range []string{d.Title, strings.Join(d.Categories, ", ")} {
-		if s != "" {
-			parts = append(parts, s+".")
+	for _, text := range []string{d.Title, strings.Join(d.Categories, ", ")} {
+		if text != "" {
+			parts = append(parts, text+".")
 		}
 	}
 	if profile != "" {

@@ -239,6 +239,10 @@ func (l *Loop) conclude(ctx context.Context, results []*Result, texts []*Explain
 	if err != nil {
 		return err
 	}
+	if err := l.Lab.Ranker.Explain(ctx, l.Embed); err != nil {
+		return err
+	}
+	all := slices.Clone(results)
 	controls := []struct {
 		name string
 		expl *recommender.Explanations
@@ -261,6 +265,7 @@ func (l *Loop) conclude(ctx context.Context, results []*Result, texts []*Explain
 			return err
 		}
 		*c.to = res.System
+		all = append(all, res)
 		if err := against("selected round against "+c.name, results[best], res); err != nil {
 			return err
 		}
@@ -276,6 +281,9 @@ func (l *Loop) conclude(ctx context.Context, results []*Result, texts []*Explain
 	}
 	r.Paired["selected round against biases"] = p
 	if err := l.steps(); err != nil {
+		return err
+	}
+	if err := l.Lab.evaluate(r, all, results[best].Name); err != nil {
 		return err
 	}
 	if err := l.Lab.inspect(ctx, r, results[best], texts[best], expls[best]); err != nil {

@@ -30,7 +30,7 @@ func TrainNetwork(ctx context.Context, lab *Lab) (*evaluate.Report, error) {
 	}
 	report.Paired = map[string]evaluate.Paired{"no_explanations against biases": p}
 	report.Timings["networks"] = time.Since(began).Seconds()
-	return report, nil
+	return report, lab.evaluate(report, []*Result{res}, "")
 }
 
 // TrainHeuristic is a run whose explanations are the fixed best-three and worst-three sentences: what explanations are worth to the
@@ -45,6 +45,9 @@ func TrainHeuristic(ctx context.Context, lab *Lab, embed Embedder) (*evaluate.Re
 	said := heuristic(w, w.Pairs())
 	expl, err := vectorise(ctx, embed, w.Data, said)
 	if err != nil {
+		return nil, err
+	}
+	if err := lab.Ranker.Explain(ctx, embed); err != nil {
 		return nil, err
 	}
 	report.Timings["explanations"] = time.Since(began).Seconds()
@@ -92,6 +95,9 @@ func TrainHeuristic(ctx context.Context, lab *Lab, embed Embedder) (*evaluate.Re
 		return nil, err
 	}
 	report.Timings["networks"] = time.Since(began).Seconds()
+	if err := lab.evaluate(report, results, "heuristic"); err != nil {
+		return nil, err
+	}
 	return report, lab.inspect(ctx, report, results[0], said, expl)
 }
 

@@ -2,7 +2,6 @@ package orchestrator
 
 import (
 	"context"
-	"slices"
 
 	"golang.org/x/sync/errgroup"
 
@@ -36,16 +35,7 @@ type WrittenProfile struct {
 // items as everything visible knows them. Prompts show them from here on. The model is told an item's own fields and the terms that
 // reviews of other folds speak of; each distinct question is asked once, as Asker says.
 func (w *Workspace) Augment(ctx context.Context, asker *Asker, recs, items []int32) (*Augmented, []WrittenProfile, error) {
-	var g errgroup.Group
-	for _, side := range []*Side{&w.Train, &w.Final} {
-		g.Go(func() (err error) {
-			if side.Items == nil || side.Items.aspects == nil {
-				side.Items, err = newItems(ctx, side.View, w.seed, !w.prompts.Redact)
-			}
-			return err
-		})
-	}
-	if err := g.Wait(); err != nil {
+	if err := w.knowItems(ctx); err != nil {
 		return nil, nil, err
 	}
 	ask, err := prompts.NewQuestions(w.Data, w.prompts.Redact)
@@ -55,7 +45,7 @@ func (w *Workspace) Augment(ctx context.Context, asker *Asker, recs, items []int
 	sum := &Augmented{Rejected: map[string]int{}}
 	var written []WrittenProfile
 	with, without := map[int32]bool{}, map[int32]bool{}
-	for _, side := range []*Side{&w.Train, &w.Final} {
+	for _, side := range w.sides() {
 		all, err := w.augment(ctx, asker, ask, side, w.shown(side, recs, items), sum)
 		if err != nil {
 			return nil, nil, err
@@ -68,7 +58,6 @@ func (w *Workspace) Augment(ctx context.Context, asker *Asker, recs, items []int
 		for _, k := range sortedKnown(all) {
 			written = append(written, all[k])
 		}
-		side.Items.sum(w.seed)
 	}
 	sum.Items = len(with)
 	for _, un := range without {
@@ -76,20 +65,25 @@ func (w *Workspace) Augment(ctx context.Context, asker *Asker, recs, items []int
 			sum.Unknown++
 		}
 	}
-	return sum, written, w.render()
+	return sum, written, w.profilesChanged()
+}
+
+// knowItems reads on both sides what reviewers say of items, unless it is known or must not be.
+func (w *Workspace) knowItems(ctx context.Context) error {
+	var g errgroup.Group
+	for _, side := range w.sides() {
+		g.Go(func() (err error) {
+			if side.Items == nil {
+				side.Items, err = newItems(ctx, side.View, w.seed, !w.prompts.Redact)
+			}
+			return err
+		})
+	}
+	return g.Wait()
 }
 
 // unknownItem is why an item has no profile of which nothing is known.
 const unknownItem = "unknown"
-
-func sortedKnown(all map[knownItem]WrittenProfile) []knownItem {
-	keys := make([]knownItem, 0, len(all))
-	for k := range all {
-		keys = append(keys, k)
-	}
-	slices.SortFunc(keys, knownItem.compare)
-	return keys
-}
 
 // shown lists what a side's prompts of recs show: candidates, and of the history the items that have no title, which are named by their profile.
 func (w *Workspace) shown(side *Side, recs, items []int32) []knownItem {
@@ -111,26 +105,17 @@ func (w *Workspace) shown(side *Side, recs, items []int32) []knownItem {
 			need[side.Items.whole(item)] = true
 		}
 	}
-	keys := make([]knownItem, 0, len(need))
-	for k := range need {
-		keys = append(keys, k)
-	}
-	slices.SortFunc(keys, knownItem.compare)
-	return keys
+	return sortedKnown(need)
 }
 
 // augment asks for one side's profiles.
 func (w *Workspace) augment(ctx context.Context, asker *Asker, ask *prompts.Questions, side *Side, need []knownItem, sum *Augmented) (map[knownItem]WrittenProfile, error) {
-	name := "train"
-	if side == &w.Final {
-		name = "final"
-	}
 	all := make(map[knownItem]WrittenProfile, len(need))
 	var keys []knownItem
 	var questions []Question
 	distinct := map[string]bool{}
 	for _, k := range need {
-		p := WrittenProfile{Item: w.Data.Items[k.item].ID, Side: name, Fold: k.fold, Whole: k == side.Items.whole(k.item), Terms: side.Items.terms(k)}
+		p := WrittenProfile{Item: w.Data.Items[k.item].ID, Side: w.nameOf(side), Fold: k.fold, Whole: k == side.Items.whole(k.item), Terms: side.Items.terms(k)}
 		text, err := ask.Profile(k.item, p.Terms)
 		if err != nil && fault.ClassOf(err) != fault.Item {
 			return nil, err

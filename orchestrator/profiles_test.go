@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"recpie/internal/dataset"
+	"recpie/internal/fault"
 	"recpie/prompts"
 )
 
@@ -80,7 +81,7 @@ func TestItemsWithoutProfilesAreDescribedByTerms(t *testing.T) {
 		if !strings.Contains(text, "- profile: "+want+"\n") || !strings.Contains(text, "- categories: Boston\n") {
 			t.Fatalf("%v:\n%s", terms, text)
 		}
-		if it := side.Items.Text(item, rec); !strings.Contains(it, "Boston. Known for "+strings.Join(terms, ", ")+".") {
+		if it := side.ItemText(item, rec); !strings.Contains(it, "Boston. Known for "+strings.Join(terms, ", ")+".") {
 			t.Errorf("as item text: %s", it)
 		}
 	}
@@ -121,7 +122,7 @@ func TestAugment(t *testing.T) {
 		if !strings.Contains(text, line+".\n") || strings.Contains(text, "stars") || strings.Contains(text, "And a last") {
 			t.Fatalf("want %s in\n%s", line, text)
 		}
-		if got := side.Items.Text(item, rec); !strings.Contains(got, "A hotel of which we know") {
+		if got := side.ItemText(item, rec); !strings.Contains(got, "A hotel of which we know") {
 			t.Errorf("as item text: %s", got)
 		}
 	}
@@ -148,6 +149,47 @@ func TestAugment(t *testing.T) {
 	for _, rec := range w.Pairs() {
 		if prompt(t, w, rec) != prompt(t, again, rec) {
 			t.Fatalf("record %d", rec)
+		}
+	}
+}
+
+// What a recommender may encode of an item, with and without what reviewers and models say.
+func TestItemText(t *testing.T) {
+	plain := workspace(t, restaurants(t)) // titles and categories alone
+	if it := plain.Data.Items[3]; plain.Train.Items != nil || plain.Train.ItemText(3, 0) != it.Title+". "+strings.Join(it.Categories, ", ")+"." {
+		t.Errorf("%q of %+v", plain.Train.ItemText(3, 0), it)
+	}
+}
+
+// Profiles travel: another machine with the same data shows the same prompts, and refuses what belongs to other data.
+func TestProfilesTravel(t *testing.T) {
+	w := workspace(t, hotels(t))
+	if w.Profiled() {
+		t.Error("nobody wrote profiles yet")
+	}
+	if _, _, err := w.Augment(t.Context(), asking(t, filepath.Join(t.TempDir(), "x.db"), profiler()), w.Pairs(), nil); err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	if err := w.WriteProfiles(&b); err != nil {
+		t.Fatal(err)
+	}
+	there := workspace(t, hotels(t))
+	if err := there.ReadProfiles(t.Context(), strings.NewReader(b.String())); err != nil {
+		t.Fatal(err)
+	}
+	if !there.Profiled() || there.Train.Renderer.Digest() != w.Train.Renderer.Digest() || there.Final.Renderer.Digest() != w.Final.Renderer.Digest() {
+		t.Error("the prompts have other digests there")
+	}
+	for _, rec := range w.Pairs() {
+		if prompt(t, w, rec) != prompt(t, there, rec) {
+			t.Fatalf("record %d", rec)
+		}
+	}
+	for _, bad := range []string{`{"side":"train","item_id":"nowhere","fold":0,"profile":"x"}`, `{"side":"left","item_id":"i00000","fold":0,"profile":"x"}`,
+		`{"side":"train","item_id":"i00000","fold":99,"profile":"x"}`, `{"side":"train","item_id":"i00000","fold":0}`, `{"side`} {
+		if err := there.ReadProfiles(t.Context(), strings.NewReader(b.String()+bad)); err == nil || fault.HintOf(err) == "" || !strings.Contains(err.Error(), fmt.Sprint(1+strings.Count(b.String(), "\n"))) {
+			t.Errorf("%s: %v", bad, err)
 		}
 	}
 }

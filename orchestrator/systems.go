@@ -35,6 +35,7 @@ type Lab struct {
 	Work     *Workspace
 	Settings recommender.Settings
 	Seeds    []int64
+	Ranker   *Ranker                     // nil: how networks rank items is not measured
 	Dir      string                      // results are kept here, so that an interrupted run does not fit twice; "" keeps none
 	Progress func(name string, seed int) // optional
 }
@@ -47,6 +48,9 @@ type Result struct {
 	Epochs []int            `json:"epochs"`          // per seed, chosen on validation
 	Test   [][]float32      `json:"test"`            // [seed][test record]
 	SD     [][]float32      `json:"sd,omitempty"`    // [seed][test record], standard deviation of the error to expect
+	ValY   [][]float32      `json:"validation"`      // [seed][validation record], by the network that has not seen them
+	ValSD  [][]float32      `json:"validation_sd,omitempty"`
+	Ranks  []ranks          `json:"ranks,omitempty"` // by seed, where ranking is measured
 	Alpha  [][6]float32     `json:"attention"`       // of the first seed, per test record: pos, neg, consumer, product, sequence, context
 	Model  string           `json:"model,omitempty"` // folder of the first seed's network
 	System *evaluate.System `json:"system"`
@@ -54,7 +58,7 @@ type Result struct {
 
 // Judge fits the network on explanations (nil: without the two inputs) and measures it.
 func (l *Lab) Judge(ctx context.Context, name string, expl *recommender.Explanations) (*Result, error) {
-	res := &Result{Name: name, Digest: l.digest(expl)}
+	res := &Result{Name: name, Digest: l.digest(name, expl)}
 	file := filepath.Join(l.Dir, name+".json")
 	if l.Dir != "" {
 		b, err := os.ReadFile(file)
@@ -69,6 +73,10 @@ func (l *Lab) Judge(ctx context.Context, name string, expl *recommender.Explanat
 	}
 	n := len(l.Seeds)
 	res.Val, res.Epochs, res.Test, res.SD = make([]float64, n), make([]int, n), make([][]float32, n), make([][]float32, n)
+	res.ValY, res.ValSD = make([][]float32, n), make([][]float32, n)
+	if l.Ranker.ranksBy(name) {
+		res.Ranks = make([]ranks, n)
+	}
 	perSeed := make([]evaluate.Metrics, n)
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(runtime.GOMAXPROCS(0)) // every fit has its own generator: seeds give the same networks in any order
@@ -108,7 +116,12 @@ func (l *Lab) judge(ctx context.Context, res *Result, expl *recommender.Explanat
 	if err != nil {
 		return err
 	}
+	v, err := chosen.Predict(ctx, split.Val, expl)
 	chosen.Close()
+	if err != nil {
+		return err
+	}
+	res.ValY[i], res.ValSD[i] = v.Y, v.SD
 	final, _, err := recommender.Fit(ctx, recommender.Input{Data: l.Work.Final.Net, Train: both, Expl: expl, Settings: l.Settings, Seed: seed, Epochs: log.Best, SDScale: log.SDScale})
 	if err != nil {
 		return err
@@ -119,6 +132,11 @@ func (l *Lab) judge(ctx context.Context, res *Result, expl *recommender.Explanat
 		return err
 	}
 	res.Val[i], res.Epochs[i], res.Test[i], res.SD[i] = log.ValRMSE, log.Best, p.Y, p.SD
+	if res.Ranks != nil {
+		if res.Ranks[i], err = l.Ranker.rank(ctx, res.Name, final); err != nil {
+			return err
+		}
+	}
 	if i > 0 {
 		return nil
 	}
@@ -149,23 +167,27 @@ func (l *Lab) CompareBiases(a *Result) (evaluate.Paired, error) {
 }
 
 func (l *Lab) compare(a, b [][]float32) (evaluate.Paired, error) {
-	truth := l.Work.Data.Labels(l.Work.Split.Test)
-	var pa, pb, y []float32
-	var users []int32
-	for s := range min(len(a), len(b)) {
-		pa, pb, y = append(pa, a[s]...), append(pb, b[s]...), append(y, truth...)
-		for _, r := range l.Work.Split.Test {
-			users = append(users, l.Work.Data.Records[r].User)
-		}
+	n := min(len(a), len(b))
+	return evaluate.CompareAll(a[:n], b[:n], l.Work.Data.Labels(l.Work.Split.Test), l.testUsers(), l.Seeds[0])
+}
+
+// testUsers lists the user of each test record.
+func (l *Lab) testUsers() []int32 {
+	users := make([]int32, len(l.Work.Split.Test))
+	for k, r := range l.Work.Split.Test {
+		users[k] = l.Work.Data.Records[r].User
 	}
-	return evaluate.Compare(pa, pb, y, users)
+	return users
 }
 
 // digest covers everything a result depends on.
-func (l *Lab) digest(expl *recommender.Explanations) string {
+func (l *Lab) digest(name string, expl *recommender.Explanations) string {
 	h := sha256.New()
 	s, _ := json.Marshal(l.Settings) // plain numbers always marshal
-	fmt.Fprintln(h, "recpie system 2", l.Work.Split.Digest, l.Work.Train.View.Digest(), l.Work.Final.View.Digest(), l.Seeds, string(s))
+	if l.Ranker.ranksBy(name) {
+		fmt.Fprintln(h, "ranks", l.Ranker.Lists.Digest, l.Ranker.settings.Explained)
+	}
+	fmt.Fprintln(h, "recpie system 3", l.Work.Split.Digest, l.Work.Train.View.Digest(), l.Work.Final.View.Digest(), l.Seeds, string(s))
 	if expl != nil {
 		_ = binary.Write(h, binary.LittleEndian, expl.Pos)
 		_ = binary.Write(h, binary.LittleEndian, expl.Neg)

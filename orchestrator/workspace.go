@@ -35,7 +35,10 @@ type Workspace struct {
 	Train, Final Side
 
 	prompts prompts.Settings
+	terms   terms.Source
 	seed    int64
+	silent  bool // no prompt is asked with
+	written bool // a model wrote profiles
 }
 
 // DataSettings say which records a run is about and what prompts show of them.
@@ -50,6 +53,7 @@ type DataSettings struct {
 	Terms       terms.Source // what the terms of prompts are made of
 	Quarantine  string       // file for broken rows, "" for none
 	TextOnly    bool         // prompts only: the networks' biases and features are left out
+	Silent      bool         // no prompt will be asked with: what reviewers say of items is left out of them
 	Blind       bool         // without test outcomes, and so without the final side
 }
 
@@ -68,17 +72,16 @@ func PrepareData(ctx context.Context, ds *dataset.Dataset, report *dataset.Repor
 	if err != nil {
 		return nil, err
 	}
-	w := &Workspace{Data: ds, Report: report, Split: split, prompts: s.Prompts, seed: s.Seed}
+	w := &Workspace{Data: ds, Report: report, Split: split, prompts: s.Prompts, terms: s.Terms, seed: s.Seed, silent: s.Silent}
 	if s.SamplePairs > 0 || s.MaxRecords > 0 {
 		w.Split = split.SampleUsers(ds, dataset.Sample{Pairs: s.SamplePairs, MaxRecords: s.MaxRecords, Seed: s.Seed})
 		if w.Split.Sample != nil && w.Split.Sample.Users == 0 {
 			return nil, fault.WithHint(fault.Newf(fault.Fatal, "data", "no user has at most %d rated records", s.MaxRecords), "raise data.max_records; 0 sets no limit")
 		}
 	}
-	sides := []*Side{&w.Train, &w.Final}
 	if s.Blind {
 		ds, w.Split = w.Split.Blind(ds)
-		w.Data, split, sides = ds, w.Split.Whole(), sides[:1]
+		w.Data, split = ds, w.Split.Whole()
 	} else {
 		w.Final.View = w.Split.FinalView(ds)
 	}
@@ -89,33 +92,17 @@ func PrepareData(ctx context.Context, ds *dataset.Dataset, report *dataset.Repor
 			return nil, err
 		}
 	}
-	source := s.Terms
-	if s.Prompts.Redact {
-		source = terms.Metadata // reviews stay here
-	}
-	spoken := !s.Prompts.Redact && ds.Spec.Review != "" && slices.ContainsFunc(ds.Items, func(it dataset.Item) bool { return it.Profile == "" })
 	var g errgroup.Group
-	for _, side := range sides {
-		g.Go(func() (err error) {
-			if side.Terms, err = terms.Build(side.View, terms.Options{Source: source, FoldSeed: s.Seed, Max: s.Prompts.Terms}); err != nil {
-				return err
-			}
-			if spoken { // reviewers' terms stand for the profiles that are missing
-				side.Items, err = newItems(ctx, side.View, s.Seed, true)
-			}
-			return err
-		})
+	for _, side := range w.sides() {
+		g.Go(func() error { return w.describe(ctx, side) })
 	}
 	if err := g.Wait(); err != nil {
-		return nil, err
-	}
-	if err := w.render(); err != nil {
 		return nil, err
 	}
 	if s.TextOnly {
 		return w, nil
 	}
-	for _, side := range sides { // one after the other: each of them uses all cores
+	for _, side := range w.sides() { // one after the other: each of them uses all cores
 		if side.Net, err = recommender.NewData(ctx, side.View, w.Regularisers, s.Seed); err != nil {
 			return nil, err
 		}
@@ -123,21 +110,56 @@ func PrepareData(ctx context.Context, ds *dataset.Dataset, report *dataset.Repor
 	return w, nil
 }
 
+// describe makes what prompts and fixed sentences say of a side's records from what its view shows.
+func (w *Workspace) describe(ctx context.Context, side *Side) (err error) {
+	source, ds := w.terms, side.View.Dataset()
+	if w.prompts.Redact {
+		source = terms.Metadata // reviews stay here
+	}
+	if side.Terms, err = terms.Build(side.View, terms.Options{Source: source, FoldSeed: w.seed, Max: w.prompts.Terms}); err != nil {
+		return err
+	}
+	if !w.silent && !w.prompts.Redact && ds.Spec.Review != "" && slices.ContainsFunc(ds.Items, func(it dataset.Item) bool { return it.Profile == "" }) {
+		if side.Items, err = newItems(ctx, side.View, w.seed, true); err != nil { // reviewers' terms stand for the profiles that are missing
+			return err
+		}
+	}
+	return w.renderer(side)
+}
+
+// sides are both sides, or the one that a blind workspace has.
+func (w *Workspace) sides() []*Side {
+	if w.Final.View == nil {
+		return []*Side{&w.Train}
+	}
+	return []*Side{&w.Train, &w.Final}
+}
+
+// nameOf is the name of a side in files.
+func (w *Workspace) nameOf(side *Side) string {
+	if side == &w.Final {
+		return "final"
+	}
+	return "train"
+}
+
 // render makes the prompts of both sides anew, of what is known by now.
-func (w *Workspace) render() (err error) {
-	for _, side := range []*Side{&w.Train, &w.Final} {
-		if side.View == nil {
-			continue // a blind workspace has no final side
-		}
-		s := w.prompts
-		if side.Items != nil {
-			s.Items = side.Items
-		}
-		if side.Renderer, err = prompts.New(s, side.View, side.Terms); err != nil {
+func (w *Workspace) render() error {
+	for _, side := range w.sides() {
+		if err := w.renderer(side); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (w *Workspace) renderer(side *Side) (err error) {
+	s := w.prompts
+	if side.Items != nil {
+		s.Items = side.Items
+	}
+	side.Renderer, err = prompts.New(s, side.View, side.Terms)
+	return err
 }
 
 // SideOf returns the side that explanations of rec are written from: those of test records and of candidates from Final.

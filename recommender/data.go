@@ -34,6 +34,20 @@ func NewData(ctx context.Context, view *dataset.View, reg bias.Regularisers, see
 	return &Data{View: view, Bias: base, Features: table, Text: text.Build(view), ds: view.Dataset()}, nil
 }
 
+// With returns what a model reads, candidates included: candidate k is record first+k. What is computed is computed for them alone; a
+// candidate takes some 250 bytes.
+func (d *Data) With(ctx context.Context, cs []dataset.Candidate) (_ *Data, first int32, err error) {
+	view, first, err := d.View.With(cs)
+	if err != nil {
+		return nil, 0, err
+	}
+	table, err := d.Features.With(ctx, view, feature.Options{})
+	if err != nil {
+		return nil, 0, err
+	}
+	return &Data{View: view, Bias: d.Bias.With(view.Dataset()), Features: table, Text: d.Text.With(view), ds: view.Dataset()}, first, nil
+}
+
 // Vectors are the embeddings of distinct explanations, or other numbers in their place: Dim numbers each, one after the other.
 type Vectors struct {
 	Dim  int

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"recpie/config"
 	"recpie/internal/dataset"
 	"recpie/internal/dataset/aspects"
 	"recpie/internal/durable"
@@ -65,7 +66,7 @@ and a repeated one asks for nothing. Reviews leave this machine then, if the ser
 }
 
 // reviews loads a data set and returns the view whose reviews may be read.
-func reviews(ctx context.Context, path string, minRecords int, final bool) (*dataset.View, error) {
+func reviews(ctx context.Context, c *config.Config, path string, final bool) (*dataset.View, error) {
 	path, err := dataPath(path)
 	if err != nil {
 		return nil, err
@@ -74,7 +75,7 @@ func reviews(ctx context.Context, path string, minRecords int, final bool) (*dat
 	if err != nil {
 		return nil, err
 	}
-	split, err := dataset.MakeSplit(ds, dataset.SplitOptions{MinRecords: minRecords})
+	split, err := dataset.MakeSplit(ds, dataset.SplitOptions{MinRecords: c.Data.MinRecords, TrainSparse: c.Data.TrainSparse})
 	if err != nil {
 		return nil, err
 	}
@@ -111,7 +112,7 @@ func (a *app) aspectsByRules(cmd *cobra.Command, path string, f aspecting) error
 	if err != nil {
 		return err
 	}
-	view, err := reviews(cmd.Context(), path, c.Data.MinRecords, f.final)
+	view, err := reviews(cmd.Context(), c, path, f.final)
 	if err != nil {
 		return err
 	}

@@ -132,7 +132,7 @@ func (a *app) aspectsByLM(cmd *cobra.Command, path string, f aspecting) error {
 // readFor reads what questions about reviews are made of, and where the embedded model must be warmed up, what that takes.
 func readFor(ctx context.Context, c *config.Config, final bool) (*dataset.View, *orchestrator.Workspace, error) {
 	if len(c.Inference.Endpoints) > 0 {
-		view, err := reviews(ctx, c.Data.Path, c.Data.MinRecords, final)
+		view, err := reviews(ctx, c, c.Data.Path, final)
 		return view, nil, err
 	}
 	w, err := prepareText(ctx, c)

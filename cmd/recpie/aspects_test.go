@@ -248,4 +248,55 @@ func TestDataProfiles(t *testing.T) {
 	if bytes.Equal(s.read(t, "with/explanations.jsonl"), s.read(t, "without/explanations.jsonl")) {
 		t.Error("prompts with and without profiles get the same answers")
 	}
+
+	// a worker on another machine, which has none of them, writes what was written here
+	there := explain("there", "--set", "profiles.augment=true", "--db", "there.db", "--plan-only")
+	if there.code != exitOK || s.questions(t) != 0 {
+		t.Fatal(there.stderr)
+	}
+	other := &scene{dir: t.TempDir()}
+	other.env = []string{"RECPIE_CACHE=" + other.path("cache")}
+	if err := os.Rename(s.path("there.db"), other.path("there.db")); err != nil {
+		t.Fatal(err)
+	}
+	work(t, other, nil, "there.db", "there")
+	if n := s.questions(t); n != 0 {
+		t.Errorf("the worker asked for %d profiles", n)
+	}
+	if err := os.Rename(other.path("there.db"), s.path("there.db")); err != nil {
+		t.Fatal(err)
+	}
+	if o := explain("there", "--set", "profiles.augment=true", "--db", "there.db"); o.code != exitOK || !bytes.Equal(s.read(t, "there/explanations.jsonl"), s.read(t, "with/explanations.jsonl")) {
+		t.Errorf("the worker's rows differ: %s", o.stderr)
+	}
+}
+
+// A run keeps the profiles that it began with: it continues with them where the cache is gone. The small warmed-up model writes none
+// unless it must.
+func TestTrainKeepsItsProfiles(t *testing.T) {
+	s := unbroken(t).again(t)
+	with := append(slices.Clone(train), "--rounds", "0", "--set", "profiles.augment=true")
+	if o := must(t, s.dir, s.env, append(slices.Clone(with), "--run", "off")...); !strings.Contains(o.stderr, "profiles.force") || exists(s.path("off", profilesFile)) {
+		t.Errorf("the small model was asked: %s", o.stderr)
+	}
+	with = append(with, "--set", "profiles.force=true")
+	if o := recpie(t, s.dir, append(slices.Clone(s.env), "RECPIE_FAILPOINT=explain-after-commit:1"), with...); o.code != -1 {
+		t.Fatalf("was not killed: %d %s", o.code, o.stderr)
+	}
+	kept := s.read(t, "run/"+profilesFile)
+	if !bytes.Contains(kept, []byte(`"profile":"`)) {
+		t.Fatalf("the run keeps %q", kept)
+	}
+	if err := os.Remove(s.path("cache", "answers.db")); err != nil {
+		t.Fatal(err)
+	}
+	o := must(t, s.dir, s.env, with...)
+	if strings.Contains(o.stderr, "asked now") || !bytes.Equal(s.read(t, "run/"+profilesFile), kept) {
+		t.Errorf("a continued run asks for its profiles again: %s", o.stderr)
+	}
+	must(t, s.dir, s.env, "predict", "--run", "run")
+	s.write(t, "run/"+profilesFile, `{"side":"train","item_id":"nowhere","fold":0,"profile":"x"}`)
+	if o := recpie(t, s.dir, s.env, "predict", "--run", "run"); o.code != exitFailed || !strings.Contains(o.stderr, "nowhere") {
+		t.Errorf("profiles of other data: %d %s", o.code, o.stderr)
+	}
 }

@@ -35,6 +35,7 @@ type job struct {
 	Author  string `json:"author"`  // digest of who writes
 	Model   string `json:"model"`   // the name that this has on the servers
 
+	Profiles   string               `json:"profiles,omitempty"`    // blob: profiles that a model wrote for the planner
 	Policy     string               `json:"policy,omitempty"`      // blob: the version of the policy that writes; "" for the base model
 	PolicyName string               `json:"policy_name,omitempty"` // its name
 	Served     string               `json:"served,omitempty"`      // folder of versions, as the servers see it
@@ -254,7 +255,7 @@ func (t *task) connect(ctx context.Context, state, local string, show *progress.
 	if t.b, err = connect(ctx, t.c, t.w, state, local, show); err != nil {
 		return err
 	}
-	if t.reqs == nil {
+	if t.reqs == nil && !t.w.Profiled() {
 		if err := augment(ctx, t.c, t.w, t.b, t.asks.recs, show); err != nil {
 			return err
 		}
@@ -331,6 +332,11 @@ func (t *task) store(ctx context.Context, put func(context.Context, io.Reader) (
 	if err != nil {
 		return nil, "", err
 	}
+	if t.reqs == nil && t.w.Profiled() {
+		if j.Profiles, err = blob(t.w.WriteProfiles); err != nil {
+			return nil, "", err
+		}
+	}
 	if t.version != nil {
 		j.PolicyName, j.Served = t.version.Name, t.served
 		if j.Policy, err = blob(func(w io.Writer) error { return orchestrator.PackData(t.version.Dir, w) }); err != nil {
@@ -367,14 +373,16 @@ func fetch(ctx context.Context, db *queue.DB, b queue.Batch, own string, show *p
 		t.close()
 		return nil, fault.WithHint(fault.Newf(fault.Fatal, "batch "+b.Name, "it was planned for the embedded server of the machine that planned it"), "continue it there, or plan it with inference.endpoints")
 	}
-	if t.c.Profiles.Augment && t.reqs == nil { // a model may answer differently there, and prompts must be equal
-		t.close()
-		return nil, fault.WithHint(fault.Newf(fault.Fatal, "batch "+b.Name, "its prompts show profiles that the planner's model wrote"), "continue it with 'recpie explain' where it was planned, or plan it with profiles.augment: false")
-	}
 	if text := t.leaving(ctx, j.Policy != ""); text != "" {
 		show.Printf("batch %s: %s", b.Name, text)
 	}
 	local, err := t.fetchVersion(ctx, db, j, own)
+	if err == nil && j.Profiles != "" { // a model might write others here, and prompts must be equal
+		var r io.Reader
+		if r, err = db.Blob(ctx, j.Profiles); err == nil {
+			err = t.w.ReadProfiles(ctx, r)
+		}
+	}
 	if err == nil {
 		err = t.connect(ctx, "", local, show)
 	}

@@ -24,7 +24,7 @@ func (a *app) loop(ctx context.Context, c *config.Config, dir *orchestrator.RunD
 	}
 	defer b.close()
 	defer watch(b.fleet.Pool.Stats, show)()
-	if err := augment(ctx, c, w, b, w.Pairs(), show); err != nil {
+	if err := runProfiles(ctx, c, dir.Path(), w, b, show); err != nil {
 		return nil, err
 	}
 	enc, err := openEncoder(ctx, c)

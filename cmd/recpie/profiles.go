@@ -2,15 +2,20 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 
 	"github.com/spf13/cobra"
 
 	"recpie/config"
 	"recpie/internal/dataset/aspects"
+	"recpie/internal/durable"
 	"recpie/internal/fault"
 	"recpie/internal/progress"
 	"recpie/internal/screen"
@@ -119,6 +124,33 @@ func sentForProfiles(c *config.Config) string {
 		return "the fields of items"
 	}
 	return "the fields of items and words out of reviews"
+}
+
+// profilesFile holds the profiles of a run in its directory.
+const profilesFile = "profiles.jsonl"
+
+// runProfiles gives a run its profiles: those it has, or, where the settings ask for them, those that the model writes now and the run keeps.
+func runProfiles(ctx context.Context, c *config.Config, dir string, w *orchestrator.Workspace, b *backend, show *progress.Reporter) error {
+	if err := keptProfiles(ctx, dir, w); err != nil || w.Profiled() {
+		return err
+	}
+	if err := augment(ctx, c, w, b, w.Pairs(), show); err != nil || !w.Profiled() {
+		return err
+	}
+	return durable.Write(filepath.Join(dir, profilesFile), 0o644, w.WriteProfiles)
+}
+
+// keptProfiles has prompts show the profiles that a run keeps, if any.
+func keptProfiles(ctx context.Context, dir string, w *orchestrator.Workspace) error {
+	f, err := os.Open(filepath.Join(dir, profilesFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fault.New(fault.Fatal, "profiles", err)
+	}
+	defer f.Close()
+	return w.ReadProfiles(ctx, f)
 }
 
 // augment has the model write the profiles that the prompts of recs show, when the settings ask for it.

@@ -147,6 +147,9 @@ func loadRunWithEncoder(ctx context.Context, path string) (t *orchestrator.Train
 	if w.Split.Digest != report.SplitDigest {
 		return nil, nil, fault.WithHint(fault.Newf(fault.Fatal, "run", "the data of %s has changed since the run", path), fmt.Sprintf("bring back the files of %s, or train anew", c.Data.Path))
 	}
+	if err := keptProfiles(ctx, path, w); err != nil {
+		return nil, nil, err
+	}
 	t, closeEncoder = &orchestrator.Trained{Work: w, Dir: path, Report: report}, func() {}
 	if c.Explanations != "off" {
 		enc, err := openEncoder(ctx, c)

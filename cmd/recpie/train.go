@@ -11,6 +11,8 @@ import (
 
 	"recpie/config"
 	"recpie/internal/evaluate"
+	"recpie/internal/evaluate/ranking"
+	"recpie/internal/fault"
 	"recpie/internal/progress"
 	"recpie/internal/torch"
 	"recpie/orchestrator"
@@ -49,6 +51,7 @@ heuristic it explains by fixed rules, without a language model: what explanation
 	a.settingFlag(cmd, "loss", "recommender.loss", "")
 	a.settingFlag(cmd, "network-seeds", "recommender.seeds", "")
 	a.settingFlag(cmd, "redact", "prompts.redact", "")
+	a.settingFlag(cmd, "ranking", "evaluate.ranking", "")
 	return cmd
 }
 
@@ -74,7 +77,7 @@ func (a *app) train(ctx context.Context, c *config.Config, show *progress.Report
 			show.Note("finished")
 		}
 	}()
-	began := time.Now()
+	began, start := time.Now(), time.Now()
 	w, err := prepare(ctx, c)
 	if err != nil {
 		return nil, err
@@ -86,6 +89,15 @@ func (a *app) train(ctx context.Context, c *config.Config, show *progress.Report
 		len(w.Data.Records), w.Sample(), len(w.Split.Train), len(w.Split.Val), len(w.Split.Test), time.Since(began).Round(100*time.Millisecond))
 	lab := newLab(c, w, dir.Path("networks"))
 	lab.Progress = func(name string, seed int) { show.Printf("network %s, seed %d of %d", name, seed+1, len(lab.Seeds)) }
+	began = time.Now()
+	why, err := rankings(ctx, c, lab, dir.Path("candidates.jsonl"))
+	if err != nil {
+		return nil, err
+	}
+	if why != "" {
+		show.Printf("%s", why)
+	}
+	drawn := time.Since(began).Seconds()
 	switch c.Explanations {
 	case "off":
 		report, err = orchestrator.TrainNetwork(ctx, lab)
@@ -97,8 +109,28 @@ func (a *app) train(ctx context.Context, c *config.Config, show *progress.Report
 	if err != nil {
 		return nil, err
 	}
-	report.Timings["all"] = time.Since(began).Seconds()
+	if why != "" {
+		report.Notes = append(report.Notes, why)
+	}
+	if lab.Ranker != nil {
+		report.Timings["candidates"] = drawn
+	}
+	report.Timings["all"] = time.Since(start).Seconds()
 	return report, report.Write(dir.Path())
+}
+
+// rankings has the networks to come rank items, if the settings want it; why says in words that this is not possible.
+func rankings(ctx context.Context, c *config.Config, lab *orchestrator.Lab, path string) (why string, err error) {
+	e := c.Evaluate
+	if e.Ranking == "off" {
+		return "", nil
+	}
+	lab.Ranker, err = orchestrator.NewRanker(ctx, lab.Work, path, orchestrator.RankSettings{
+		Settings: ranking.Settings{Users: e.Users, Positives: e.Positives, Negatives: e.Negatives, Seed: c.Seed}, Cutoffs: e.Ks(), Explained: e.Explained})
+	if err != nil && fault.ClassOf(err) == fault.Item {
+		return "No rankings: " + err.Error(), nil
+	}
+	return "", err
 }
 
 // trainHeuristic trains on the fixed sentences.

@@ -44,3 +44,32 @@ func (ds *Dataset) WithCandidates(pairs []Pair) (*Dataset, []int32, error) {
 	}
 	return &c, recs, nil
 }
+
+// Candidate is a pair at a moment: what a model would predict if the user met the item then.
+type Candidate struct {
+	Pair
+	Time    int64 // Unix seconds
+	HasTime bool
+}
+
+// With returns the view with candidates behind its records, candidate k as record first+k. Each gets a record of its own, also where its
+// pair was rated or stands there twice: it has no outcome, and its history is all that the view shows of its user, so that the items of
+// a list are judged alike. What the view shows, and so its digest, stays the same.
+func (v *View) With(cs []Candidate) (_ *View, first int32, err error) {
+	ds := *v.ds
+	n := len(ds.Records)
+	if len(cs) > math.MaxInt32-n {
+		return nil, 0, fault.Newf(fault.Fatal, "dataset", "%d candidates beside %d records are more than can be numbered", len(cs), n)
+	}
+	ds.Records, ds.ratings = slices.Grow(ds.Records[:n:n], len(cs)), slices.Grow(ds.ratings[:n:n], len(cs))
+	for k, c := range cs {
+		if c.User < 0 || int(c.User) >= len(ds.Users) || c.Item < 0 || int(c.Item) >= len(ds.Items) {
+			return nil, 0, fault.Newf(fault.Item, "dataset", "candidate %d names user %d of %d and item %d of %d", k, c.User, len(ds.Users), c.Item, len(ds.Items))
+		}
+		ds.Records = append(ds.Records, Record{User: c.User, Item: c.Item, Time: c.Time, HasTime: c.HasTime, Row: NoRow})
+		ds.ratings = append(ds.ratings, math.NaN())
+	}
+	w := *v
+	w.ds, w.visible = &ds, append(v.visible[:n:n], make([]bool, len(cs))...)
+	return &w, int32(n), nil
+}

@@ -76,3 +76,53 @@ func TestCandidatesStandBehindTheRecords(t *testing.T) {
 		t.Error("an item that is not there was accepted")
 	}
 }
+
+// Candidates of a view take records of their own, even twice, and leave what the view shows as it is.
+func TestViewWith(t *testing.T) {
+	var events []Event
+	for u, user := range []string{"a", "b"} {
+		for i := range 6 {
+			events = append(events, Event{User: user, Item: string(rune('p' + i + u)), Rating: float64(1 + i%5), Time: int64(i), HasTime: true, Row: len(events)})
+		}
+	}
+	ds, err := New("x", Spec{Min: 1, Max: 5}, nil, events)
+	if err != nil {
+		t.Fatal(err)
+	}
+	split, err := MakeSplit(ds, SplitOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := split.FinalView(ds)
+	rated := Candidate{Pair: Pair{0, 0}, Time: 9, HasTime: true}
+	w, first, err := v.With([]Candidate{rated, rated, {Pair: Pair{1, 0}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if int(first) != len(ds.Records) || len(w.Dataset().Records) != len(ds.Records)+3 || w.Dataset().Rated() != len(ds.Records) || len(ds.ratings) != len(events) {
+		t.Fatalf("first %d, %d records, %d rated", first, len(w.Dataset().Records), w.Dataset().Rated())
+	}
+	if got := w.Dataset().Records[first+1]; got != (Record{User: 0, Item: 0, Time: 9, HasTime: true, Row: NoRow}) {
+		t.Errorf("a candidate is %+v", got)
+	}
+	if w.Digest() != v.Digest() || !slices.Equal(w.OfUser(0), v.OfUser(0)) || !slices.Equal(w.OfItem(0), v.OfItem(0)) {
+		t.Error("the view shows something else")
+	}
+	for r := first; r < first+3; r++ {
+		if _, ok := w.Y(r); ok || w.Visible(r) {
+			t.Errorf("candidate %d has an outcome", r)
+		}
+		if !slices.Equal(w.History(r), v.OfUser(w.Dataset().Records[r].User)) {
+			t.Errorf("history of candidate %d: %v", r, w.History(r))
+		}
+	}
+	again, next, err := w.With([]Candidate{{Pair: Pair{1, 1}}})
+	if err != nil || next != first+3 || again.Visible(next) {
+		t.Errorf("candidates behind candidates: first %d, %v", next, err)
+	}
+	for _, bad := range []Pair{{2, 0}, {0, 7}, {-1, 0}, {0, -1}} {
+		if _, _, err := v.With([]Candidate{{Pair: bad}}); err == nil {
+			t.Errorf("%v was taken", bad)
+		}
+	}
+}

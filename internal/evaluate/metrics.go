@@ -101,6 +101,10 @@ type Paired struct {
 	T    float64 `json:"t"`
 	P    float64 `json:"p"` // two-sided
 	N    int     `json:"clusters"`
+
+	Bootstrap *Interval   `json:"bootstrap,omitempty"` // of that difference, clustered by user
+	Seeds     *SeedTest   `json:"seeds,omitempty"`     // t-test over seeds
+	Wilcoxon  *SignedRank `json:"wilcoxon,omitempty"`  // over the users' mean squared errors
 }
 
 // Compare tests system a against system b by the differences of their squared errors, summed within users: records of one user are

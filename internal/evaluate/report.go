@@ -122,6 +122,7 @@ type Report struct {
 	Steps         []Step             `json:"steps,omitempty"`
 	Policy        []PolicyRound      `json:"policy,omitempty"`
 	Notes         []string           `json:"notes,omitempty"`
+	Evaluation
 }
 
 // Write stores report.json and report.html in dir, each whole or absent.

@@ -6,6 +6,7 @@ package bias
 import (
 	"math"
 	"math/rand/v2"
+	"slices"
 
 	"recpie/internal/dataset"
 	"recpie/internal/fault"
@@ -141,6 +142,16 @@ func fit(ds *dataset.Dataset, rows []int32, y []float64, lu, li float64) *Model 
 
 func (m *Model) predict(rec dataset.Record) float64 {
 	return m.Mu + m.User[rec.User] + m.Item[rec.Item]
+}
+
+// With returns the model with a base for the candidates behind the records that it knows, by the full model.
+func (m *Model) With(ds *dataset.Dataset) *Model {
+	c, known := *m, len(m.Base)
+	c.Base = slices.Grow(m.Base[:known:known], len(ds.Records)-known)
+	for _, rec := range ds.Records[known:] {
+		c.Base = append(c.Base, float32(m.predict(rec)))
+	}
+	return &c
 }
 
 // Predict returns mu + b_u + b_i of the records by the full model, clipped to [0,1]: the yardstick for records that the view

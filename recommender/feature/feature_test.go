@@ -106,7 +106,7 @@ func TestAgainstDirectComputation(t *testing.T) {
 	column := func(name string) int { return slices.Index(table.Names, name) }
 	for r := range ds.Records {
 		r := int32(r)
-		rec, k := ds.Records[r], half(r)
+		rec, k := ds.Records[r], half(uint64(r))
 		others := func(i int32, not int32) (sum, n float64) { // deviations on item i by users other than not
 			for _, v := range view.OfItem(i) {
 				if ds.Records[v].User != not {

@@ -27,6 +27,7 @@ type neighbours struct {
 	width  int // of cross and count: number of visible positions
 	column []int32
 	list   []common
+	rated  []common // those of list whose position is visible; pos is its column
 	weight float64
 	byPos  [][]overlap // per position: the users who rated it
 }
@@ -47,10 +48,10 @@ func (n *neighbours) init(users int) {
 }
 
 func (n *neighbours) collect(b *builder) {
-	w, size := b.w, int(b.to-b.from)
+	w, size := b.w, len(b.recs)
 	n.shared, n.others = n.shared[:0], n.others[:0]
 	for p := range size {
-		for _, v := range w.raters[w.ds.Records[b.from+int32(p)].Item] {
+		for _, v := range w.raters[w.ds.Records[b.recs[p]].Item] {
 			if v >= b.from && v < b.to {
 				continue
 			}
@@ -86,8 +87,10 @@ func (n *neighbours) collect(b *builder) {
 // compare adds one other user's common items to the item-item products and to the lists of raters.
 func (n *neighbours) compare(b *builder) {
 	var ov overlap
+	n.rated = n.rated[:0]
 	for _, c := range n.list {
-		if n.column[c.pos] < 0 {
+		col := n.column[c.pos]
+		if col < 0 {
 			continue
 		}
 		ov.n++
@@ -95,20 +98,23 @@ func (n *neighbours) compare(b *builder) {
 			ov.sum[k] += quantise(b.res[k][c.pos] * c.e[k])
 			ov.sumE[k] += c.e[k]
 		}
+		n.rated = append(n.rated, common{pos: col, e: c.e})
 	}
 	for _, c := range n.list {
+		if int(c.pos) < b.first {
+			continue
+		}
 		ov.e, ov.targetVisible = c.e, n.column[c.pos] >= 0
 		n.byPos[c.pos] = append(n.byPos[c.pos], ov)
-		k := half(b.from + c.pos)
+		k := b.w.half(b.recs[c.pos])
 		e := float32(c.e[k])
 		row := int(c.pos) * n.width
 		cross, count := n.cross[row:row+n.width], n.count[row:row+n.width]
-		for q := range n.list {
-			if col := n.column[n.list[q].pos]; col >= 0 {
-				cross[col] += e * float32(n.list[q].e[k])
-				if count[col] < math.MaxUint16 {
-					count[col]++
-				}
+		for q := range n.rated {
+			col := n.rated[q].pos
+			cross[col] += e * float32(n.rated[q].e[k])
+			if count[col] < math.MaxUint16 {
+				count[col]++
 			}
 		}
 	}

@@ -19,28 +19,38 @@ type Options struct {
 	Workers   int // 0 = GOMAXPROCS
 }
 
+func (o Options) withDefaults() Options {
+	if o.MaxRaters <= 0 {
+		o.MaxRaters = 1000
+	}
+	if o.Workers <= 0 {
+		o.Workers = runtime.GOMAXPROCS(0)
+	}
+	return o
+}
+
 // Table holds the raw statistics of all records of a data set, one row of len(Names) per record.
 type Table struct {
 	Names []string
 	X     []float32
 	View  string // digest of the view that it was computed through
+
+	more []float32 // rows of the candidates that With added, which come after those of X
 }
 
 // Row returns the statistics of record rec. The caller must not change them.
 func (t *Table) Row(rec int32) []float32 {
-	f := len(t.Names)
-	return t.X[int(rec)*f : (int(rec)+1)*f : (int(rec)+1)*f]
+	f, x, at := len(t.Names), t.X, int(rec)*len(t.Names)
+	if at >= len(x) {
+		x, at = t.more, at-len(x)
+	}
+	return x[at : at+f : at+f]
 }
 
 // Build computes the table of a view. Users are independent of each other and are shared out among the workers; the result does
 // not depend on their number. It fails only when ctx ends.
 func Build(ctx context.Context, view *dataset.View, opts Options) (*Table, error) {
-	if opts.MaxRaters <= 0 {
-		opts.MaxRaters = 1000
-	}
-	if opts.Workers <= 0 {
-		opts.Workers = runtime.GOMAXPROCS(0)
-	}
+	opts = opts.withDefaults()
 	if len(view.Records()) == 0 {
 		return nil, fault.Newf(fault.Fatal, "feature", "the view shows no record")
 	}
@@ -92,9 +102,18 @@ const quantum = 1.0 / (1 << 32)
 
 func quantise(x float64) float64 { return math.RoundToEven(x/quantum) * quantum }
 
-// half draws the half of the global mean that record r belongs to (splitmix64 of its index).
-func half(r int32) int {
-	z := uint64(r) + 0x9e3779b97f4a7c15
+// half draws the half of the global mean that record r belongs to: by its index, or that of a candidate, which may stand anywhere, by
+// its pair.
+func (w *world) half(r int32) int {
+	if rec := w.ds.Records[r]; int(r) >= w.ds.Rated() {
+		return half(uint64(rec.User)<<32 | uint64(rec.Item))
+	}
+	return half(uint64(r))
+}
+
+// half is a bit of splitmix64 of x.
+func half(x uint64) int {
+	z := x + 0x9e3779b97f4a7c15
 	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
 	z = (z ^ z>>27) * 0x94d049bb133111eb
 	return int((z ^ z>>31) & 1)
@@ -116,7 +135,7 @@ func newWorld(view *dataset.View, maxRaters int) *world {
 		}
 		w.y[r], w.visible[r] = quantise(float64(y)), true
 		for k := range 2 {
-			if half(int32(r)) != k {
+			if half(uint64(r)) != k {
 				sum[k] += w.y[r]
 				count[k]++
 			}

@@ -27,8 +27,10 @@ const (
 type builder struct {
 	w        *world
 	t        *Table
-	from, to int32
-	seen     []int32      // positions (from 0 within the user) of visible records
+	from, to int32        // the user's rated records
+	recs     []int32      // records by position: in order, candidates last
+	first    int          // position of the first record whose row is wanted
+	seen     []int32      // positions of visible records
 	d        [2][]float64 // per position: mean deviation of the item among the other users
 	res      [2][]float64 // per visible position: y − mu − d
 	sum, sq  [2]float64
@@ -55,10 +57,22 @@ func resize[T any](s []T, n int) []T {
 	return s
 }
 
+// user writes the rows of all rated records of user u.
 func (b *builder) user(u int32) {
-	w := b.w
-	b.from, b.to = w.ds.OfUser(u)
-	n := int(b.to - b.from)
+	b.from, b.to = b.w.ds.OfUser(u)
+	b.recs, b.first = b.recs[:0], 0
+	for r := b.from; r < b.to; r++ {
+		b.recs = append(b.recs, r)
+	}
+	b.read()
+	for p := range b.recs {
+		b.row(p)
+	}
+}
+
+// read prepares the sums over the records at hand.
+func (b *builder) read() {
+	w, n := b.w, len(b.recs)
 	if n == 0 {
 		return
 	}
@@ -69,8 +83,7 @@ func (b *builder) user(u int32) {
 		b.sum[k], b.sq[k] = 0, 0
 		clear(b.catSum[k])
 	}
-	for p := range n {
-		r := b.from + int32(p)
+	for p, r := range b.recs {
 		i := w.ds.Records[r].Item
 		if w.visible[r] {
 			b.seen = append(b.seen, int32(p))
@@ -92,9 +105,6 @@ func (b *builder) user(u int32) {
 		}
 	}
 	b.near.collect(b)
-	for p := range n {
-		b.row(p)
-	}
 }
 
 // itemOthers returns the shrunken mean deviation of the other users on the item of record r, and their number.
@@ -109,8 +119,8 @@ func (b *builder) itemOthers(k int, r int32) (mean, n float64) {
 }
 
 func (b *builder) row(p int) {
-	w, r := b.w, b.from+int32(p)
-	k, i := half(r), w.ds.Records[r].Item
+	w, r := b.w, b.recs[p]
+	k, i := w.half(r), w.ds.Records[r].Item
 	out := b.t.Row(r)[:0]
 	put := func(xs ...float64) {
 		for _, x := range xs {
@@ -152,7 +162,7 @@ func spread(sum, sq, n float64) float64 {
 func (b *builder) prefix(put func(...float64), p, k int, mean float64) {
 	var all, last20, last5, last, day1 float64
 	var n, nDay float64
-	t := b.w.seconds[b.from+int32(p)]
+	t := b.w.seconds[b.recs[p]]
 	before := b.before(p)
 	for q := len(before) - 1; q >= 0; q-- {
 		v := b.res[k][before[q]] - mean
@@ -165,7 +175,7 @@ func (b *builder) prefix(put func(...float64), p, k int, mean float64) {
 		if n < 20 {
 			last20 += v
 		}
-		if t-b.w.seconds[b.from+before[q]] <= day {
+		if t-b.w.seconds[b.recs[before[q]]] <= day {
 			day1 += v
 			nDay++
 		}
@@ -250,7 +260,7 @@ func (b *builder) clock(put func(...float64), r int32, p int) {
 	}
 	var gap, userAge, itemAge float64
 	if before := b.before(p); len(before) > 0 {
-		gap, userAge = since(b.w.seconds[b.from+before[len(before)-1]]), since(b.w.seconds[b.from+before[0]])
+		gap, userAge = since(b.w.seconds[b.recs[before[len(before)-1]]]), since(b.w.seconds[b.recs[before[0]]])
 	}
 	if b.w.itemN[rec.Item] > 0 {
 		itemAge = since(b.w.first[rec.Item])
@@ -270,7 +280,7 @@ func (b *builder) prices(put func(...float64), r int32, p int) {
 	}
 	sum, n := 0.0, 0.0
 	for _, q := range b.seen {
-		if v := b.w.price[b.w.ds.Records[b.from+q].Item]; int(q) != p && !math.IsNaN(v) {
+		if v := b.w.price[b.w.ds.Records[b.recs[q]].Item]; int(q) != p && !math.IsNaN(v) {
 			sum += v
 			n++
 		}

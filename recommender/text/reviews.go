@@ -40,6 +40,13 @@ func Build(view *dataset.View) *Table {
 	return t
 }
 
+// With returns the table for a view with candidates behind the records, which have no review.
+func (t *Table) With(view *dataset.View) *Table {
+	c := *t
+	c.ds, c.view = view.Dataset(), view
+	return &c
+}
+
 func (t *Table) buildItems() {
 	docs := make([]string, len(t.ds.Items))
 	for i, it := range t.ds.Items {

@@ -104,6 +104,12 @@ func Build(ctx context.Context, view *dataset.View, opts Options) (*Aspects, err
 	return a, nil
 }
 
+// Forget lets go of the reviews, which take most of the memory: what is left answers for items and vocabularies, and knows nothing of single
+// records but their folds. It must not run beside other calls.
+func (a *Aspects) Forget() {
+	a.corpus.events, a.corpus.start = nil, make([]int, len(a.corpus.recs)+1)
+}
+
 // number gives the aspects of all models their place in the union, by name.
 func (a *Aspects) number() {
 	a.id = make([]int32, len(a.corpus.phrases))

@@ -173,6 +173,19 @@ func TestPolarityIsLearnedFromRatings(t *testing.T) {
 	}
 }
 
+// What is said of items needs no reviews any more.
+func TestForget(t *testing.T) {
+	t.Parallel()
+	view := planted(t)
+	a, b := build(t, view, Options{}), build(t, view, Options{})
+	b.Forget()
+	for _, rec := range view.Records() {
+		if said(a, rec) != said(b, rec) || a.Fold(rec) != b.Fold(rec) || b.Quads(rec) != nil || b.Record(rec) != nil {
+			t.Fatalf("record %d: %s, %v", rec, said(b, rec), b.Quads(rec))
+		}
+	}
+}
+
 // The number of goroutines changes nothing.
 func TestSameOnAnyNumberOfCores(t *testing.T) {
 	view := realView(t, "tripadvisor_lara_u3")

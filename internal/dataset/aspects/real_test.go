@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"context"
 	"encoding/csv"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -192,7 +193,7 @@ func TestAgainstSubRatings(t *testing.T) {
 	a := build(t, view, Options{})
 	t.Logf("%d aspects: %v", len(a.Vocabulary(a.Folds())), a.Vocabulary(a.Folds())[:30])
 	for _, aspect := range []string{"rooms", "location", "service", "value", "cleanliness"} {
-		var ours, grade, whole []float64
+		var ours, grade, whole, ratings []float64
 		for _, rec := range view.Records() {
 			text, _ := view.Column(rec, "aspect_ratings")
 			g := 0.0
@@ -210,16 +211,24 @@ func TestAgainstSubRatings(t *testing.T) {
 			}
 			if g > 0 && n > 0 {
 				s, _ := a.Sentiment(rec)
-				ours, grade, whole = append(ours, sum/float64(n)), append(grade, g), append(whole, s)
+				rating, _ := view.Rating(rec)
+				ours, grade, whole, ratings = append(ours, sum/float64(n)), append(grade, g), append(whole, s), append(ratings, rating)
 			}
 		}
 		c := stat.Correlation(ours, grade, nil)
-		t.Logf("%s: correlation with the author's grade %.3f (that of the whole review %.3f) over %d records", aspect, c, stat.Correlation(whole, grade, nil), len(ours))
+		t.Logf("%s: correlation with the author's grade %.3f (that of the whole review %.3f), beyond the overall rating %.3f (%.3f), over %d records", aspect, c, stat.Correlation(whole, grade, nil),
+			partial(ours, grade, ratings), partial(whole, grade, ratings), len(ours))
 		if c < .2 && aspect != "cleanliness" {
 			t.Errorf("%s: correlation %.3f", aspect, c)
 		}
 	}
 	polarity(t, a, .7)
+}
+
+// partial is the correlation of a and b with c held fixed.
+func partial(a, b, c []float64) float64 {
+	ab, ac, bc := stat.Correlation(a, b, nil), stat.Correlation(a, c, nil), stat.Correlation(b, c, nil)
+	return (ab - ac*bc) / math.Sqrt((1-ac*ac)*(1-bc*bc))
 }
 
 // auc is the share of pairs of a positive and a negative that the score puts in order, ties counted half.

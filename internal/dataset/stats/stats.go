@@ -7,12 +7,14 @@ package stats
 
 import (
 	"cmp"
+	"context"
 	"math"
 	"slices"
 	"strings"
 	"time"
 
 	"recpie/internal/dataset"
+	"recpie/internal/dataset/aspects"
 )
 
 // topTerms is how many aspect terms are listed.
@@ -97,6 +99,7 @@ type Seen struct {
 	Aspects     Spread  `json:"aspects"`      // terms per record that has any
 	Distinct    int     `json:"aspect_terms"` // different terms
 	Top         []Term  `json:"top_aspects,omitempty"`
+	Mined       bool    `json:"aspects_mined,omitempty"` // the set has no terms of its own: they were found in the reviews
 }
 
 // Of describes a data set. A set that cannot be split is described without its split.
@@ -195,8 +198,9 @@ func share(n, of int) float64 {
 
 func seen(ds *dataset.Dataset, view *dataset.View) *Seen {
 	s := &Seen{Records: len(view.Records())}
-	var words, aspects []int
-	ratings, terms := make(map[float64]int), make(map[string]int)
+	terms := termsOf(s, view)
+	var words, named []int
+	ratings, counts := make(map[float64]int), make(map[string]int)
 	sum := 0.0
 	for _, r := range view.Records() {
 		rating, _ := view.Rating(r)
@@ -205,25 +209,42 @@ func seen(ds *dataset.Dataset, view *dataset.View) *Seen {
 		if text, _ := view.Review(r); text != "" {
 			words = append(words, len(strings.Fields(text)))
 		}
-		said, _ := view.Aspects(r)
+		said := terms(r)
 		slices.Sort(said)
 		if said = slices.Compact(said); len(said) > 0 {
-			aspects = append(aspects, len(said))
+			named = append(named, len(said))
 		}
 		for _, t := range said {
-			terms[t]++
+			counts[t]++
 		}
 	}
 	s.MeanRating = sum / float64(s.Records)
 	s.Ratings = bins(ratings, ds.Spec.Min, ds.Spec.Max)
 	s.TextShare, s.Words = share(len(words), s.Records), spread(words)
-	s.AspectShare, s.Aspects, s.Distinct = share(len(aspects), s.Records), spread(aspects), len(terms)
-	for t, n := range terms {
+	s.AspectShare, s.Aspects, s.Distinct = share(len(named), s.Records), spread(named), len(counts)
+	for t, n := range counts {
 		s.Top = append(s.Top, Term{t, n})
 	}
 	slices.SortFunc(s.Top, func(a, b Term) int { return cmp.Or(cmp.Compare(b.Records, a.Records), strings.Compare(a.Term, b.Term)) })
 	s.Top = s.Top[:min(len(s.Top), topTerms)]
 	return s
+}
+
+// termsOf says where the terms of visible records come from: the set's own column, or where it has none, their reviews.
+func termsOf(s *Seen, view *dataset.View) func(rec int32) []string {
+	own := func(rec int32) []string {
+		said, _ := view.Aspects(rec)
+		return said
+	}
+	if view.Dataset().Spec.Review == "" || slices.ContainsFunc(view.Records(), func(r int32) bool { return len(own(r)) > 0 }) {
+		return own
+	}
+	found, err := aspects.Build(context.Background(), view, aspects.Options{})
+	if err != nil { // cancelled, which nobody can
+		return own
+	}
+	s.Mined = true
+	return found.Record
 }
 
 // bins lists the ratings that occur, or bins of the scale when they are many.

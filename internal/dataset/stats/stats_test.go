@@ -104,6 +104,34 @@ func TestTestOutcomesChangeNothing(t *testing.T) {
 	}
 }
 
+// A set with reviews and no terms of its own is described by those that its reviews speak of.
+func TestTermsAreFoundInReviews(t *testing.T) {
+	ds := small(t)
+	all := make([]int32, len(ds.Records))
+	none, reviews := make([]string, len(all)), make([]string, len(all))
+	for i := range all {
+		all[i], reviews[i] = int32(i), []string{"A great plot and a dull score.", "The plot was great."}[i%2]
+	}
+	ds, err := ds.WithColumn("aspects", all, none)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ds, err = ds.WithColumn("review", all, reviews); err != nil {
+		t.Fatal(err)
+	}
+	s := Of(ds)
+	var text bytes.Buffer
+	if err := s.WriteText(&text); err != nil {
+		t.Fatal(err)
+	}
+	if !s.Seen.Mined || s.Seen.AspectShare != 1 || s.Seen.Distinct != 2 || s.Seen.Top[0] != (Term{"plot", s.Seen.Records}) || !strings.Contains(text.String(), "found in the reviews") {
+		t.Errorf("%+v\n%s", s.Seen, &text)
+	}
+	if Of(small(t)).Seen.Mined {
+		t.Error("the set's own terms are passed over")
+	}
+}
+
 func TestHTML(t *testing.T) {
 	page, err := Of(small(t)).HTML()
 	if err != nil {

@@ -71,7 +71,11 @@ func (s *Seen) write(b *strings.Builder) {
 		fmt.Fprintf(b, "  %-18s %8d %6s  %s\n", bin.name(), bin.Records, percent(share(bin.Records, s.Records)), strings.Repeat("#", (40*bin.Records+most-1)/most))
 	}
 	fmt.Fprintf(b, "  %-18s %s\n", "with a review", percent(s.TextShare))
-	fmt.Fprintf(b, "  %-18s %s, %d different ones\n", "with aspect terms", percent(s.AspectShare), s.Distinct)
+	source := ""
+	if s.Mined {
+		source = ", found in the reviews"
+	}
+	fmt.Fprintf(b, "  %-18s %s, %d different ones%s\n", "with aspect terms", percent(s.AspectShare), s.Distinct, source)
 	for _, t := range s.Top {
 		fmt.Fprintf(b, "    %8d  %s\n", t.Records, screen.Line(t.Term))
 	}
