@@ -1,7 +1,6 @@
 package recommender
 
 import (
-	"math/rand/v2"
 	"testing"
 
 	"recpie/internal/torch"
@@ -26,13 +25,36 @@ func BenchmarkStep(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
-	t := &trainer{m: m, in: in, adam: adam, rng: rand.New(rand.NewPCG(1, 1)), lr: 1e-3}
+	t := newTrainer(m, in, adam)
+	t.lr = 1e-3
+	step := new(batch)
+	defer step.free()
 	labels := ds.Labels(split.Train)
 	for k := 0; b.Loop(); k++ {
 		from := k * 256 % (len(split.Train) - 256)
-		if _, err := t.step(m.assemble(pairs{recs: split.Train[from : from+256]}, nil), labels[from:from+256]); err != nil {
+		if err := m.assemble(step, pairs{recs: split.Train[from : from+256]}, nil); err != nil {
+			b.Fatal(err)
+		}
+		if _, err := t.step(step, labels[from:from+256]); err != nil {
 			b.Fatal(err)
 		}
 	}
 	b.ReportMetric(float64(b.N)*256/b.Elapsed().Seconds(), "records/s")
+}
+
+// BenchmarkPredict predicts 2048 records with histories of 20.
+func BenchmarkPredict(b *testing.B) {
+	ds, split := world(b, 200, 300, 60)
+	in := Input{Data: newData(b, split.TrainView(ds)), Train: split.Train, Val: split.Val, Settings: DefaultSettings(1000), Seed: 1}
+	m, err := prepare(in)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer m.Close()
+	for b.Loop() {
+		if _, err := m.Predict(b.Context(), split.Train[:predictBatch], nil); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.N)*predictBatch/b.Elapsed().Seconds(), "records/s")
 }

@@ -61,6 +61,11 @@ func prepare(in Input) (*Model, error) {
 	if len(in.Train) == 0 || (len(in.Val) == 0 && in.Epochs <= 0) {
 		return nil, fault.Newf(fault.Fatal, "recommender: fit", "%d training and %d validation records for %d epochs", len(in.Train), len(in.Val), in.Epochs)
 	}
+	for _, r := range slices.Concat(in.Train, in.Val) {
+		if r < 0 || int(r) >= len(in.Data.ds.Records) {
+			return nil, fault.Newf(fault.Fatal, "recommender: fit", "record %d of %d", r, len(in.Data.ds.Records))
+		}
+	}
 	for _, r := range in.Train {
 		if !in.Data.View.Visible(r) {
 			return nil, fault.Newf(fault.Fatal, "recommender: fit", "training record %d is not visible", r)
@@ -87,6 +92,9 @@ func prepare(in Input) (*Model, error) {
 			return nil, err
 		}
 		m.textDim = in.Expl.Vectors.Dim
+		if err := m.checkPairs(in.Expl.of(in.Train), in.Expl.Vectors); err != nil {
+			return nil, err
+		}
 		m.texts = textScaler(in.Expl, in.Train)
 	}
 	if err := m.initialise(in.Seed); err != nil {
@@ -141,7 +149,8 @@ func (m *Model) train(ctx context.Context, in Input) (*FitLog, error) {
 			return nil, fault.New(fault.Fatal, "recommender: fit", err)
 		}
 	}
-	t := &trainer{m: m, in: in, adam: adam, rng: rand.New(rand.NewPCG(uint64(in.Seed), 0x7a1))}
+	t := newTrainer(m, in, adam)
+	defer t.pool.close()
 	labels := in.Data.ds.Labels(in.Val)
 	log, last := &FitLog{ValRMSE: math.Inf(1)}, in.Epochs
 	if last <= 0 {
@@ -220,42 +229,49 @@ func target(loss Loss, y float32) float32 {
 }
 
 type trainer struct {
-	m    *Model
-	in   Input
-	adam *torch.Adam
-	rng  *rand.Rand
-	lr   float64 // of the running epoch
+	m     *Model
+	in    Input
+	adam  *torch.Adam
+	rng   *rand.PCG
+	lr    float64 // of the running epoch
+	pool  *pool
+	order []int32 // of the running epoch
+}
+
+func newTrainer(m *Model, in Input, adam *torch.Adam) *trainer {
+	return &trainer{m: m, in: in, adam: adam, rng: rand.NewPCG(uint64(in.Seed), 0x7a1), pool: newPool(ahead + 1), order: make([]int32, len(in.Train))}
 }
 
 // epoch passes once over the training records in a fresh random order.
 func (t *trainer) epoch(ctx context.Context) (float64, error) {
-	recs := slices.Clone(t.in.Train)
-	t.rng.Shuffle(len(recs), func(i, j int) { recs[i], recs[j] = recs[j], recs[i] })
-	all, labels := t.in.Expl.of(recs), t.in.Data.ds.Labels(recs)
-	for k, y := range labels {
-		labels[k] = target(t.m.settings.Loss, y)
-	}
-	var vectors *Vectors
+	copy(t.order, t.in.Train)
+	rand.New(t.rng).Shuffle(len(t.order), func(i, j int) { t.order[i], t.order[j] = t.order[j], t.order[i] })
+	src := &source{recs: t.order, expl: t.in.Expl, labels: true}
 	if t.in.Expl != nil {
-		vectors = t.in.Expl.Vectors
+		src.vectors = t.in.Expl.Vectors
 	}
-	if err := t.m.checkPairs(all, vectors); err != nil {
-		return 0, err
-	}
+	l := t.m.load(ctx, t.pool, src, 0, t.m.settings.Batch)
+	defer l.close()
 	total, steps := 0.0, 0
-	for from := 0; from < len(recs); from += t.m.settings.Batch {
-		if err := ctx.Err(); err != nil {
+	for {
+		b, err := l.next()
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err != nil {
 			return 0, err
 		}
-		to := min(from+t.m.settings.Batch, len(recs))
-		loss, err := t.step(t.m.assemble(all.slice(from, to), vectors), labels[from:to])
+		if b == nil {
+			return total / float64(steps), nil
+		}
+		loss, err := t.step(b, b.labels)
+		l.done(b)
 		if err != nil {
 			return 0, fault.New(fault.Fatal, "recommender: fit", err)
 		}
 		total += loss
 		steps++
 	}
-	return total / float64(steps), nil
 }
 
 func (t *trainer) step(b *batch, labels []float32) (loss float64, err error) {

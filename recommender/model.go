@@ -108,40 +108,53 @@ func (m *Model) predict(ctx context.Context, p pairs, vectors *Vectors) (*Predic
 		return nil, err
 	}
 	out := &Predictions{Y: make([]float32, 0, len(p.recs)), Attention: make([][6]float32, 0, len(p.recs))}
-	for from := 0; from < len(p.recs); from += predictBatch {
-		if err := ctx.Err(); err != nil {
-			return nil, err
+	batches := newPool(min(ahead+1, (len(p.recs)+predictBatch-1)/predictBatch))
+	defer batches.close()
+	l := m.load(ctx, batches, &source{recs: p.recs, pos: p.pos, neg: p.neg, vectors: vectors}, 0, predictBatch)
+	defer l.close()
+	for {
+		b, err := l.next()
+		if err == nil {
+			err = ctx.Err()
 		}
-		b := m.assemble(p.slice(from, min(from+predictBatch, len(p.recs))), vectors)
-		err := torch.NoGrad(func(s *torch.Scope) error {
-			f := &forward{s: s, m: m, lookup: func(table string, ids []int64) *torch.Tensor {
-				return s.Embedding(m.params.Get(table), s.Int64(ids, int64(len(ids))))
-			}}
-			o := f.run(b)
-			y := o.y
-			if m.settings.Loss == BCE {
-				y = s.Sigmoid(y)
-			} else {
-				out.SD = append(out.SD, s.Float32s(s.MulS(s.Exp(s.MulS(f.logVariance(b), .5)), m.sdScale))...)
-			}
-			out.Y = append(out.Y, s.Float32s(s.Clamp(y, 0, 1))...)
-			columns := s.Float32s(s.MeanDim(s.MeanDim(o.attention, 1, false), 1, false)) // [B,T]
-			if s.Err() != nil {
-				return nil // Do returns it
-			}
-			t := m.tokens()
-			for k := range b.size {
-				var a [6]float32
-				copy(a[len(a)-t:], columns[k*t:(k+1)*t])
-				out.Attention = append(out.Attention, a)
-			}
-			return nil
-		})
+		if b == nil || err != nil {
+			return out, err
+		}
+		err = torch.NoGrad(func(s *torch.Scope) error { return m.append(s, b, out) })
+		l.done(b)
 		if err != nil {
 			return nil, fault.New(fault.Fatal, "recommender: predict", err)
 		}
 	}
-	return out, nil
+}
+
+// append adds the predictions of a batch to out.
+func (m *Model) append(s *torch.Scope, b *batch, out *Predictions) error {
+	f := &forward{s: s, m: m, lookup: func(table string, ids []int64) *torch.Tensor { return s.Rows(m.params.Get(table), ids) }}
+	o := f.run(b)
+	y := o.y
+	if m.settings.Loss == BCE {
+		y = s.Sigmoid(y)
+	} else {
+		out.SD = append(out.SD, s.Float32s(s.MulS(s.Exp(s.MulS(f.logVariance(b), .5)), m.sdScale))...)
+	}
+	out.Y = append(out.Y, s.Float32s(s.Clamp(y, 0, 1))...)
+	alpha := s.Contiguous(o.attention).F32View() // [B,H,T,T]
+	if s.Err() != nil {
+		return nil // Do returns it
+	}
+	t, heads := m.tokens(), m.settings.Heads
+	for k := range b.size {
+		var a [6]float32
+		for row := range heads * t {
+			at := (k*heads*t + row) * t
+			for c, x := range alpha[at : at+t] {
+				a[len(a)-t+c] += x / float32(heads*t)
+			}
+		}
+		out.Attention = append(out.Attention, a)
+	}
+	return nil
 }
 
 // Consumers returns E_c without the row for unknown users: one row of dim numbers per user of the data set, a copy.

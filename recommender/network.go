@@ -95,7 +95,7 @@ type forward struct {
 	s      *torch.Scope
 	m      *Model
 	lookup func(table string, ids []int64) *torch.Tensor // rows of an embedding table
-	drop   *rand.Rand                                    // nil: no dropout
+	drop   *rand.PCG                                     // nil: no dropout
 }
 
 // output of a pass over B records with T tokens and H heads.
@@ -112,45 +112,58 @@ func (f *forward) linear(x *torch.Tensor, name string) *torch.Tensor {
 }
 
 func (f *forward) norm(x *torch.Tensor, name string) *torch.Tensor {
-	return f.s.LayerNorm(x, f.p(name+".weight"), f.p(name+".bias"), normEps)
+	return f.addNorm(x, nil, name)
 }
 
-// dropout draws its masks from its own generator, so that a seed gives the same network whatever else uses libtorch.
-func (f *forward) dropout(x *torch.Tensor, p float64) *torch.Tensor {
-	if f.drop == nil || p == 0 {
-		return x
+// addNorm is the norm of x + y.
+func (f *forward) addNorm(x, y *torch.Tensor, name string) *torch.Tensor {
+	return f.s.AddNorm(x, y, f.p(name+".weight"), f.p(name+".bias"), normEps)
+}
+
+// layer is a linear layer with ReLU and dropout.
+func (f *forward) layer(x *torch.Tensor, name string, dropout float64) *torch.Tensor {
+	w := f.p(name + ".weight")
+	return f.s.LinearRelu(x, w, f.p(name+".bias"), f.mask(x.NumElements()/max(x.Dim(-1), 1)*w.Dim(0), dropout))
+}
+
+// mask draws what dropout multiplies with: 0 with probability p, else 1/(1−p); nil where nothing is dropped. It has a generator of its
+// own, so that a seed gives the same network whatever else uses libtorch.
+func (f *forward) mask(n int64, p float64) *torch.Tensor {
+	if f.drop == nil || p == 0 || n == 0 {
+		return nil
 	}
-	mask, keep, limit := make([]float32, x.NumElements()), float32(1/(1-p)), uint32(p*math.MaxUint32)
-	for k := range mask {
-		if f.drop.Uint32() >= limit {
-			mask[k] = keep
-		}
+	mask := f.s.Ones(torch.Float32, n)
+	torch.Dropout(f.drop, mask.F32View(), p)
+	return mask
+}
+
+// inputs shows numbers that the network reads, [B, ·], with dropout while it trains.
+func (f *forward) inputs(x *torch.Buffer, shape ...int64) *torch.Tensor {
+	if f.drop != nil {
+		torch.Dropout(f.drop, x.Filled(), f.m.settings.InputDropout)
 	}
-	return f.s.Mul(x, f.s.Float32(mask, x.Shape()...))
+	return f.s.View(x, shape...)
 }
 
 func (f *forward) run(b *batch) output {
 	s, set := f.s, f.m.settings
 	n, d, t := int64(b.size), int64(set.Dim), int64(f.m.tokens())
-	inputs := func(x []float32) *torch.Tensor { return s.Float32(x, n, int64(len(x)/b.size)) }
-	around := inputs(b.around)
-	features := f.dropout(s.Cat(1, inputs(b.features), around), set.InputDropout)
+	features := f.inputs(&b.context, n, b.context.Width(n))
 	consumer, products := f.lookup(tableUsers, b.users), f.lookup(tableItems, b.items)
 	product := s.Narrow(products, 0, 0, n)
 	var tokens []*torch.Tensor
 	if f.m.textDim > 0 {
-		texts := f.dropout(s.Float32(b.texts, n, 2, int64(f.m.textDim)), set.InputDropout)
+		texts := f.inputs(&b.texts, n, 2, int64(f.m.textDim))
 		texts = f.leaveOut(s.Mul(f.linear(texts, "text"), s.Float32(b.hasText, n, 2, 1)), set.NoText)
 		tokens = append(tokens, s.Select(texts, 1, 0), s.Select(texts, 1, 1))
 	}
-	sequence := f.leaveOut(f.sequence(b, s.Narrow(products, 0, n, n*int64(b.length))), set.NoSequence)
+	sequence := f.leaveOut(f.sequence(b, s.Narrow(products, 0, n, int64(len(b.ratings)))), set.NoSequence)
 	tokens = append(tokens, consumer, product, sequence, f.linear(features, "context"))
 	x := s.Stack(1, tokens...)
 	x = s.Add(x, s.Narrow(f.p("type"), 0, int64(len(Inputs))-t, t))
 
 	z, alpha := f.attend(x)
-	direct := f.dropout(s.Cat(1, inputs(b.bins), around), set.InputDropout)
-	y := s.Add(f.head(s.Reshape(z, n, t*d), "mlp"), f.head(direct, "direct"))
+	y := s.Add(f.head(s.Reshape(z, n, t*d), "mlp"), f.head(f.inputs(&b.direct, n, b.direct.Width(n)), "direct"))
 	y = s.Add(y, s.Float32(f.offset(b), n))
 	ids := s.MulS(s.Add(s.Sum(s.Square(consumer)), s.Sum(s.Square(product))), 1/float64(n))
 	return output{y, alpha, ids}
@@ -159,8 +172,7 @@ func (f *forward) run(b *batch) output {
 // head is a perceptron with two hidden layers and one output, [B,·] → [B], zero at the start.
 func (f *forward) head(x *torch.Tensor, name string) *torch.Tensor {
 	drop := f.m.settings.Dropout
-	h := f.dropout(f.s.Relu(f.linear(x, name+".0")), drop)
-	h = f.dropout(f.s.Relu(f.linear(h, name+".1")), drop)
+	h := f.layer(f.layer(x, name+".0", drop), name+".1", drop)
 	return f.s.Reshape(f.linear(h, name+".2"), -1)
 }
 
@@ -170,9 +182,9 @@ func (f *forward) leaveOut(x *torch.Tensor, share float64) *torch.Tensor {
 		return x
 	}
 	shape := x.Shape()
-	mask := make([]float32, shape[0])
+	mask, rng := make([]float32, shape[0]), rand.New(f.drop)
 	for k := range mask {
-		if f.drop.Float64() >= share {
+		if rng.Float64() >= share {
 			mask[k] = 1
 		}
 	}
@@ -194,47 +206,31 @@ func (f *forward) offset(b *batch) []float32 {
 	return logits
 }
 
-// heads splits the last dimension: [B,L,d] → [B,H,L,d/H].
-func (f *forward) heads(x *torch.Tensor) *torch.Tensor {
-	sh, h := x.Shape(), int64(f.m.settings.Heads)
-	if len(sh) != 3 {
-		return x // a failed scope: the error is already set
-	}
-	return f.s.Transpose(f.s.Reshape(x, sh[0], sh[1], h, sh[2]/h), 1, 2)
-}
-
-func (f *forward) scores(q, k *torch.Tensor) *torch.Tensor {
-	return f.s.MulS(f.s.MatMul(q, f.s.Transpose(k, -1, -2)), 1/math.Sqrt(float64(f.m.settings.Dim/f.m.settings.Heads)))
-}
-
 // attend is the attention layer over the tokens x [B,T,d]: LN(α V W_O) and α.
 func (f *forward) attend(x *torch.Tensor) (z, alpha *torch.Tensor) {
-	s := f.s
-	q, k, v := f.heads(f.linear(x, "attention.q")), f.heads(f.linear(x, "attention.k")), f.heads(f.linear(x, "attention.v"))
-	alpha = s.Softmax(f.scores(q, k), -1)
-	mixed := f.linear(f.merge(s.MatMul(alpha, v), x), "attention.o")
+	p := func(name string) *torch.Tensor { return f.p("attention." + name) }
+	mixed, alpha := f.s.TokenAttention(x, torch.Projections{WQ: p("q.weight"), BQ: p("q.bias"), WK: p("k.weight"), BK: p("k.bias"),
+		WV: p("v.weight"), BV: p("v.bias")}, int64(f.m.settings.Heads))
+	mixed = f.linear(mixed, "attention.o")
 	if f.m.settings.Residual {
-		mixed = s.Add(mixed, x)
+		return f.addNorm(mixed, x, "attention.norm"), alpha
 	}
 	return f.norm(mixed, "attention.norm"), alpha
 }
 
-// merge undoes heads; like gives the shape.
-func (f *forward) merge(x, like *torch.Tensor) *torch.Tensor {
-	return f.s.Reshape(f.s.Transpose(x, 1, 2), like.Shape()...)
-}
-
 // sequence is the last state of one causal self-attention block over the rated history (SASRec's block, aware of ratings): only
-// the latest entry's query is needed, and it sees all others. products is E_p of the histories, latest first, [B·L, d].
+// the latest entry's query is needed, and it sees all others. products is E_p of the histories, [L, d]. A record without a history
+// gets the vector that was learned for that.
 func (f *forward) sequence(b *batch, products *torch.Tensor) *torch.Tensor {
-	s, n, l, d := f.s, int64(b.size), int64(b.length), int64(f.m.settings.Dim)
-	x := s.Add(products, s.Embedding(f.p("seq.rating"), s.Int64(b.ratings, n*l)))
-	x = s.Add(s.Reshape(x, n, l, d), s.Narrow(f.p("seq.position"), 0, 0, l))
-	last := s.Narrow(x, 1, 0, 1)
-	q, k, v := f.heads(f.linear(last, "seq.q")), f.heads(f.linear(x, "seq.k")), f.heads(f.linear(x, "seq.v"))
-	absent := s.LogicalNot(s.Bool(b.present, n, 1, 1, l))
-	alpha := s.Softmax(s.MaskedFill(f.scores(q, k), absent, -1e9), -1)
-	h := f.norm(s.Add(last, f.linear(f.merge(s.MatMul(alpha, v), last), "seq.o")), "seq.norm1")
-	h = f.norm(s.Add(h, f.linear(s.Relu(f.linear(h, "seq.ffn1")), "seq.ffn2")), "seq.norm2")
-	return s.Where(s.Bool(b.some, n, 1), s.Reshape(h, n, d), f.p("seq.empty"))
+	s := f.s
+	if b.histories.Len() == 0 {
+		return s.Rows(f.p("seq.empty"), b.some)
+	}
+	x := s.HistoryRows(products, f.p("seq.rating"), f.p("seq.position"), b.ratings, b.histories)
+	last := s.Rows(x, b.histories.Starts[:b.histories.Len()])
+	z := s.HistoryAttention(f.linear(last, "seq.q"), x, f.p("seq.k.weight"), f.p("seq.v.weight"), f.p("seq.v.bias"), b.histories,
+		int64(f.m.settings.Heads))
+	h := f.addNorm(last, f.linear(z, "seq.o"), "seq.norm1")
+	h = f.addNorm(h, f.linear(f.layer(h, "seq.ffn1", 0), "seq.ffn2"), "seq.norm2")
+	return s.Rows(s.Cat(0, f.p("seq.empty"), h), b.some)
 }

@@ -24,8 +24,7 @@ func (m *Model) initialiseSpread(linear func(name string, out, in int), add func
 // logVariance is the head's output, [B].
 func (f *forward) logVariance(b *batch) *torch.Tensor {
 	s, n := f.s, int64(b.size)
-	inputs := func(x []float32) *torch.Tensor { return s.Float32(x, n, int64(len(x)/b.size)) }
-	h := s.Relu(f.linear(s.Cat(1, inputs(b.features), inputs(b.around), inputs(b.base)), "spread.0"))
+	h := f.layer(s.View(&b.known, n, b.known.Width(n)), "spread.0", 0)
 	return s.Clamp(s.Reshape(f.linear(h, "spread.1"), n), -12, 2)
 }
 

@@ -26,7 +26,15 @@ func main() {
 	script := flag.String("peer", "bench/torch/peer.py", "the Python side")
 	turns := flag.Int("turns", 3, "turns per case")
 	seconds := flag.Float64("seconds", 0.3, "seconds per turn")
+	network := flag.Bool("network", false, "compare the recommender's training and prediction instead")
 	flag.Parse()
+	if *network {
+		if err := networks(os.Stdout, *python, "bench/torch/network.py", *turns); err != nil {
+			fmt.Fprintln(os.Stderr, "bench/torch:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	if err := compare(os.Stdout, *python, *script, *turns, *seconds); err != nil {
 		fmt.Fprintln(os.Stderr, "bench/torch:", err)
 		os.Exit(1)

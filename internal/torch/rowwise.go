@@ -93,7 +93,7 @@ func (a *Adam) Lookup(s *Scope, name string, ids []int64) *Tensor {
 			t.pending = append(t.pending, pendingRows{rows, s.Keep(leaf)})
 		}
 	}
-	return s.Embedding(leaf, s.Int64(index, int64(len(index))))
+	return s.Rows(leaf, index)
 }
 
 func (t *table) drop() {

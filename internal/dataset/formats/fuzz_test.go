@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"recpie/internal/dataset"
 )
 
@@ -14,6 +16,17 @@ func fuzz(f *testing.F, format, file string, others map[string]string) {
 		f.Add([]byte(text))
 	}
 	f.Add([]byte("\"\n\""))
+	broken, err := filepath.Glob(filepath.Join("testdata/broken", format, "*"))
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, path := range broken {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if len(data) > 1<<16 {
 			return
@@ -37,8 +50,8 @@ func fuzz(f *testing.F, format, file string, others map[string]string) {
 		one, err := readAll(t, format, files, opts)
 		opts.Workers = 3
 		three, again := readAll(t, format, files, opts)
-		if (err == nil) != (again == nil) || len(one.Events) != len(three.Events) || len(one.Items) != len(three.Items) {
-			t.Fatalf("%v and %v, %d and %d events", err, again, len(one.Events), len(three.Events))
+		if d := cmp.Diff(one, three); (err == nil) != (again == nil) || d != "" {
+			t.Fatalf("%v and %v: %s", err, again, d)
 		}
 		for _, e := range one.Events {
 			if e.User == "" || e.Item == "" || e.Rating != e.Rating || e.Row < 0 {
@@ -71,3 +84,6 @@ func FuzzMovieLens(f *testing.F)   { fuzz(f, "movielens", "ratings.dat", nil) }
 func FuzzRecBole(f *testing.F)     { fuzz(f, "recbole", "a.inter", nil) }
 func FuzzCSV(f *testing.F)         { fuzz(f, "csv", "interactions.csv", nil) }
 func FuzzJSONL(f *testing.F)       { fuzz(f, "jsonl", "interactions.jsonl", nil) }
+func FuzzMovieLensItems(f *testing.F) {
+	fuzz(f, "movielens", "u.item", map[string]string{"u.data": ""})
+}

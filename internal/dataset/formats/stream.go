@@ -149,6 +149,7 @@ func parseBlock[T any](path string, b block, opts Options, rule rules, parse par
 		if bad != nil && lines > 1 && (bad.Column > 0 || len(row) > opts.MaxRecord) { // a quote without its partner costs a line, not the rest
 			row, lines, rest = nextRow(data, false)
 			row = bytes.TrimSuffix(row, []byte("\r"))
+			bad = &dataset.RowError{Column: bytes.LastIndexByte(row, '"') + 1, Reason: "a quoted field does not end as it should", Remedy: "double the quotes inside the field and close it"}
 		}
 		data, line = rest, line+lines
 		o.report.Rows++

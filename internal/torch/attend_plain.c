@@ -1,0 +1,2 @@
+#define KERNEL(name) name##_plain
+#include "attend_body.h"
