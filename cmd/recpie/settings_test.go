@@ -78,7 +78,7 @@ func TestReportHasTheNamesOfTheProtocol(t *testing.T) {
 	if len(rounds) != 2 || len(test) != 6 {
 		t.Errorf("%d rounds, %d systems", len(rounds), len(test))
 	}
-	ours := []string{"attention", "examples", "notes", "paired", "policy", "reward_se", "sample", "steps"}
+	ours := []string{"attention", "calibration", "cohorts", "examples", "notes", "paired", "policy", "ranking", "reward_se", "sample", "steps"}
 	for name := range r {
 		if !slices.Contains(ours, name) && !slices.Contains([]string{"data", "split_digest", "n_train", "n_test", "biases", "test", "selected_round", "faithfulness", "reward", "kl", "seeds", "timings"}, name) {
 			t.Errorf("a name of nobody's: %s", name)
