@@ -61,7 +61,7 @@ test-vllm-scale: setup ## 20,000 rows with kills, 50 adapter versions, prefix ca
 	@scripts/peers/vllm.sh scale
 
 fuzz: ## every reader of raw formats, ten seconds each (FUZZTIME)
-	@scripts/fuzz.sh ./internal/dataset/formats $${FUZZTIME:-10s}
+	@for p in formats layout; do scripts/fuzz.sh ./internal/dataset/$$p $${FUZZTIME:-10s} || exit 1; done
 
 nightly: build ## the long suites: real data sets, five seeds
 	@RECPIE_LONG=1 go test ./internal/dataset/formats -run FlatMemory -timeout 60m -v
@@ -80,6 +80,7 @@ bench: setup ## benchmarks beside their peers (bench/)
 	@go run ./bench/faults
 	@bench/client/setup.sh && go run ./bench/client -python $${RECPIE_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/recpie}/bench-client-venv/bin/python
 	@$(ENV) go run ./bench/lm -python "$$(bench/lm/setup.sh)"
+	@go run ./bench/readers -python "$$(bench/readers/setup.sh)"
 	@$(ENV) go run ./bench/accuracy -python "$$(bench/accuracy/setup.sh)" $${RECPIE_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/recpie}/ml-100k
 	@bench/torch/setup.sh && $(ENV) go run ./bench/torch -python $${RECPIE_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/recpie}/bench-venv/bin/python
 

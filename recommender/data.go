@@ -102,11 +102,3 @@ func (e *Explanations) of(recs []int32) pairs {
 	}
 	return p
 }
-
-func (p pairs) slice(from, to int) pairs {
-	q := pairs{recs: p.recs[from:to]}
-	if p.pos != nil {
-		q.pos, q.neg = p.pos[from:to], p.neg[from:to]
-	}
-	return q
-}

@@ -4,7 +4,7 @@
 set -uo pipefail
 for target in $(go test "$1" -list Fuzz | grep ^Fuzz); do
   echo "$target"
-  if ! out=$(go test "$1" -run xxx -fuzz "^$target\$" -fuzztime "$2" 2>&1); then
+  if ! out=$(go test "$1" -run xxx -fuzz "^$target\$" -fuzztime "$2" -fuzzminimizetime 10x 2>&1); then
     if grep -q 'Failing input written' <<<"$out" || ! grep -q 'context deadline exceeded' <<<"$out"; then
       echo "$out"
       exit 1

@@ -69,7 +69,8 @@ type Aspects struct {
 	id     []int32 // per phrase, its place in names; -1 for none
 }
 
-// Build reads the visible reviews and makes all models. It takes some 15 µs per hundred words, and 16 bytes per opinion or noun phrase.
+// Build reads the visible reviews and makes all models. It takes some 50 µs of one core per hundred words, and 12 bytes per opinion or
+// noun phrase until Forget.
 func Build(ctx context.Context, view *dataset.View, opts Options) (*Aspects, error) {
 	opts = opts.withDefaults()
 	ds := view.Dataset()

@@ -7,8 +7,6 @@ import (
 	"io"
 )
 
-const blockSize = 1 << 20 // bytes of whole rows that a parser gets at a time
-
 // spares keeps blocks that were parsed for the next ones.
 type spares chan []byte
 
@@ -52,9 +50,9 @@ func nextRow(data []byte, quotes bool) (row []byte, lines int, rest []byte) {
 
 var quote = []byte{'"'}
 
-// cut reads whole rows into blocks. A row that takes more than limit and does not end is handed on in the length that was read, so that
+// cut reads whole rows into blocks. A row that takes more than is allowed and does not end is handed on in the length that was read, so that
 // it is told as broken, and its rest is dropped; where quotes hide the ends of rows for so long, a line's end is taken for one.
-func cut(in io.Reader, path string, limit int, rule rules, spare spares, emit func(block) error) error {
+func cut(in io.Reader, path string, opts Options, rule rules, spare spares, emit func(block) error) error {
 	r := bufio.NewReaderSize(in, 1<<16)
 	if bom, _ := r.Peek(3); bytes.Equal(bom, []byte("\xef\xbb\xbf")) {
 		_, _ = r.Discard(3)
@@ -62,7 +60,7 @@ func cut(in io.Reader, path string, limit int, rule rules, spare spares, emit fu
 	line, header := 1, 0
 	var rest []byte
 	for {
-		buf := spare.get(len(rest) + blockSize)
+		buf := spare.get(len(rest) + opts.block)
 		copy(buf, rest)
 		n, err := io.ReadFull(r, buf[len(rest):])
 		data := buf[:len(rest)+n]
@@ -72,6 +70,10 @@ func cut(in io.Reader, path string, limit int, rule rules, spare spares, emit fu
 		}
 		if rule.header && header == 0 && len(data) > 0 {
 			row, lines, after := nextRow(data, rule.quotes)
+			if after == nil && !last && len(data) <= opts.MaxRecord { // it goes on
+				rest = append(rest[:0], data...)
+				continue
+			}
 			if err := rule.begin(bytes.TrimSuffix(row, []byte("\r"))); err != nil {
 				return err
 			}
@@ -80,7 +82,7 @@ func cut(in io.Reader, path string, limit int, rule rules, spare spares, emit fu
 		end, endless := len(data), false
 		if !last {
 			end = lastRow(data, rule.quotes)
-			if end == 0 && len(data) > limit {
+			if end == 0 && len(data) > opts.MaxRecord {
 				if end = bytes.LastIndexByte(data, '\n') + 1; end == 0 {
 					end, endless = len(data), true
 				}

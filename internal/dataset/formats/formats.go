@@ -18,6 +18,8 @@ type Options struct {
 	MaxRecord int                                 // bytes of one row, 0 = 1 MiB
 	Reject    func(dataset.RowError, []byte)      // sees each broken row with its raw bytes, in the order of the file; may be nil
 	Progress  func(file string, done, size int64) // bytes of the (compressed) file read so far; may be nil
+
+	block int // bytes of whole rows that a worker gets at a time, 0 = 1 MiB; tests make it small
 }
 
 // Source is one raw data set. Items come first: a format that picks its records by a property of their items (a metropolitan area, a
@@ -27,7 +29,8 @@ type Source interface {
 	Spec() dataset.Spec
 	// Items streams the items in batches that the callee may keep.
 	Items(ctx context.Context, yield func([]dataset.Item) error) error
-	// Events streams the rated records in batches that the callee may keep; Row counts the data rows of their file from 0.
+	// Events streams the rated records in batches that the callee may keep. The texts of a batch share memory, some 32 KiB a piece: who
+	// keeps few of them copies them. Row counts the data rows of their file from 0.
 	Events(ctx context.Context, yield func([]dataset.Event) error) error
 	// Files reports what was found in each file so far.
 	Files() []dataset.FileReport

@@ -198,13 +198,17 @@ func (s *scanner) skip(depth int) *syntaxError {
 	case c == '[' || c == '{':
 		return s.nested(c, depth)
 	}
-	start := s.pos
-	for s.pos < len(s.data) && !endsWord[s.data[s.pos]] {
-		s.pos++
+	word := s.data[s.pos:]
+	for k, c := range word {
+		if endsWord[c] {
+			word = word[:k]
+			break
+		}
 	}
-	if !s.word(s.data[start:s.pos]) {
-		return &syntaxError{start, "a value is expected"}
+	if !s.word(word) {
+		return &syntaxError{s.pos, "a value is expected"}
 	}
+	s.pos += len(word)
 	return nil
 }
 
@@ -212,6 +216,9 @@ func (s *scanner) skip(depth int) *syntaxError {
 var endsWord = [256]bool{',': true, ']': true, '}': true, ' ': true, '\t': true, '\r': true, '\n': true, ':': true, '"': true}
 
 func (s *scanner) word(w []byte) bool {
+	if digits(w) == len(w) {
+		return len(w) > 0
+	}
 	switch string(w) {
 	case "true", "false", "null":
 		return true

@@ -51,12 +51,15 @@ func (k reviewKeys) parser(spec dataset.Spec, wanted func(item string) bool) par
 		}
 		found.begin()
 		e.Row = ordinal
-		var ok bool
-		for at, to := range []*string{&e.User, &e.Item} {
-			if *to, ok = values[at].string(); !ok || strings.TrimSpace(*to) == "" {
+		var id [2][]byte
+		for at := range id {
+			var ok bool
+			if id[at], ok = values[at].bytes(); !ok || len(bytes.TrimSpace(id[at])) == 0 {
 				return e, kept, badField(keys[at], values[at], "the id is missing or not valid text", "every record needs a user and an item")
 			}
 		}
+		e.User, e.Item = ids(id[0], id[1])
+		var ok bool
 		if wanted != nil && !wanted(e.Item) {
 			return e, skipped, nil
 		}

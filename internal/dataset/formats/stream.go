@@ -77,7 +77,7 @@ func stream[T any](ctx context.Context, path string, opts Options, rule rules, f
 	g.Go(func() error {
 		defer close(work)
 		defer close(order)
-		return cut(in, path, opts.MaxRecord, rule, spare, func(b block) error {
+		return cut(in, path, opts, rule, spare, func(b block) error {
 			j := job{b, make(chan outcome[T], 1)}
 			for _, to := range []chan job{order, work} {
 				select {
@@ -208,6 +208,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.MaxRecord <= 0 {
 		o.MaxRecord = 1 << 20
+	}
+	if o.block <= 0 {
+		o.block = 1 << 20
 	}
 	return o
 }

@@ -9,6 +9,18 @@ import (
 // isText says whether the value is a string.
 func (v value) isText() bool { return len(v) > 0 && (v[0] == '"' || v[0] == '\'') }
 
+// bytes is string without a copy where nothing is to be decoded.
+func (v value) bytes() (text []byte, ok bool) {
+	if !v.isText() {
+		return v, true
+	}
+	if in := v[1 : len(v)-1]; special(in) == len(in) {
+		return in, true
+	}
+	s, ok := v.string()
+	return []byte(s), ok
+}
+
 // string decodes a string; ok is false for a broken escape, half a surrogate pair or invalid UTF-8. A number or word is its own text.
 func (v value) string() (text string, ok bool) {
 	if !v.isText() {
