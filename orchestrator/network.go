@@ -106,13 +106,7 @@ func (l *Lab) ensemble(res *Result) (*evaluate.System, error) {
 	if len(res.Test) < 2 {
 		return nil, nil
 	}
-	mean := make([]float32, len(res.Test[0]))
-	for _, p := range res.Test {
-		for k, y := range p {
-			mean[k] += y / float32(len(res.Test))
-		}
-	}
-	m, err := evaluate.Measure(mean, l.Work.Data.Labels(l.Work.Split.Test))
+	m, err := evaluate.Measure(pooled(res.Test, res.SD).Y, l.Work.Data.Labels(l.Work.Split.Test))
 	if err != nil {
 		return nil, err
 	}

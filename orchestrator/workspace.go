@@ -54,6 +54,7 @@ type DataSettings struct {
 	Quarantine  string       // file for broken rows, "" for none
 	TextOnly    bool         // prompts only: the networks' biases and features are left out
 	Silent      bool         // no prompt will be asked with: what reviewers say of items is left out of them
+	Rehearse    bool         // split the training and validation records once more, in place of the test: see dataset.Split.Inner
 	Blind       bool         // without test outcomes, and so without the final side
 }
 
@@ -71,6 +72,9 @@ func PrepareData(ctx context.Context, ds *dataset.Dataset, report *dataset.Repor
 	split, err := dataset.MakeSplit(ds, dataset.SplitOptions{MinRecords: s.MinRecords, TrainSparse: s.TrainSparse})
 	if err != nil {
 		return nil, err
+	}
+	if s.Rehearse {
+		split = split.Inner(ds)
 	}
 	w := &Workspace{Data: ds, Report: report, Split: split, prompts: s.Prompts, terms: s.Terms, seed: s.Seed, silent: s.Silent}
 	if s.SamplePairs > 0 || s.MaxRecords > 0 {

@@ -37,6 +37,7 @@ func run(ctx context.Context) error {
 	seeds := flag.Int("seeds", 5, "networks and peers per set")
 	out := flag.String("out", "", "folder that keeps results, so that an interrupted run continues; empty keeps none")
 	sparse := flag.Bool("sparse", false, "records of users with fewer than five train too, for every system alike")
+	rehearse := flag.Bool("rehearse", false, "judge on a rehearsal within the training and validation records; the test records are not looked at")
 	flag.Parse()
 	if flag.NArg() == 0 {
 		return fmt.Errorf("no data set: name folders, as bench/accuracy -python PYTHON data/a data/b")
@@ -57,10 +58,13 @@ func run(ctx context.Context) error {
 		if *sparse {
 			s.dir += "-sparse"
 		}
+		if *rehearse {
+			s.dir += "-rehearsal"
+		}
 		for k := range *seeds {
 			s.seeds = append(s.seeds, int64(k+1))
 		}
-		if err := s.compare(ctx, path, *sparse); err != nil {
+		if err := s.compare(ctx, orchestrator.DataSettings{Path: path, TrainSparse: *sparse, Rehearse: *rehearse, Seed: 1, Prompts: prompts.DefaultSettings()}); err != nil {
 			return fmt.Errorf("%s: %w", path, err)
 		}
 	}
@@ -81,12 +85,12 @@ type row struct {
 	test [][]float32 // [seed][test record]
 }
 
-func (s *set) compare(ctx context.Context, path string, sparse bool) (err error) {
+func (s *set) compare(ctx context.Context, data orchestrator.DataSettings) (err error) {
 	began := time.Now()
 	if err := os.MkdirAll(s.dir, 0o755); err != nil {
 		return err
 	}
-	s.work, err = orchestrator.Prepare(ctx, orchestrator.DataSettings{Path: path, TrainSparse: sparse, Seed: 1, Prompts: prompts.DefaultSettings()})
+	s.work, err = orchestrator.Prepare(ctx, data)
 	if err != nil {
 		return err
 	}
@@ -108,7 +112,7 @@ func (s *set) compare(ctx context.Context, path string, sparse bool) (err error)
 		return err
 	}
 	rows = append(rows, row{"network", res.Test}, row{"network, ensemble", [][]float32{mean(res.Test)}})
-	return s.print(filepath.Base(path), rows, time.Since(began))
+	return s.print(filepath.Base(data.Path), rows, time.Since(began))
 }
 
 func mean(test [][]float32) []float32 {

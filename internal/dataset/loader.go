@@ -429,6 +429,16 @@ func (ld *loader) missing(key, name, file string, have []string) error {
 // yearInTitle is how MovieLens writes the year of release.
 var yearInTitle = regexp.MustCompile(`^(.*\S)\s*\(((?:18|19|20)\d\d)\)$`)
 
+// TitleAndYear takes the year of release in brackets off a title, as MovieLens appends it; year is 0 when there is none.
+func TitleAndYear(s string) (title string, year int) {
+	m := yearInTitle.FindStringSubmatch(s)
+	if m == nil {
+		return s, 0
+	}
+	year, _ = strconv.Atoi(m[2])
+	return m[1], year
+}
+
 // set stores an input and says whether its form was right; a year that is none stays unknown. kind is the RecBole type of its column.
 func (it *Item) set(input, value, kind string) bool {
 	if value == "" {
@@ -436,10 +446,9 @@ func (it *Item) set(input, value, kind string) bool {
 	}
 	switch input {
 	case "title":
-		it.Title = value
-		if m := yearInTitle.FindStringSubmatch(value); m != nil {
-			it.Title = m[1]
-			it.Year, _ = strconv.Atoi(m[2])
+		title, year := TitleAndYear(value)
+		if it.Title = title; year != 0 {
+			it.Year = year
 		}
 	case "categories":
 		separator := "|"

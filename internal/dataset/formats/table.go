@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"math"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -229,9 +228,6 @@ func (s *tableSet) events() rowReader[dataset.Event] {
 	}
 }
 
-// yearInTitle is MovieLens' way to tell films of one name apart.
-var yearInTitle = regexp.MustCompile(`^(.*\S)\s*\(((?:18|19|20)\d\d)\)$`)
-
 // described makes a reader of items.
 func (s *tableSet) described() rowReader[dataset.Item] {
 	return func(h *header, fields [][]byte, _ int) (it dataset.Item, st status, bad *dataset.RowError) {
@@ -249,11 +245,8 @@ func (s *tableSet) described() rowReader[dataset.Item] {
 		if it.ID = strings.TrimSpace(string(fields[h.item])); it.ID == "" {
 			return it, kept, &dataset.RowError{Field: h.names[h.item], Reason: "the id is missing", Remedy: "every item needs an id"}
 		}
-		it.Title, it.Profile, it.Price = line(h.title), line(h.text), line(h.price)
-		if m := yearInTitle.FindStringSubmatch(it.Title); m != nil {
-			it.Title = m[1]
-			it.Year, _ = strconv.Atoi(m[2])
-		}
+		it.Title, it.Year = dataset.TitleAndYear(line(h.title))
+		it.Profile, it.Price = line(h.text), line(h.price)
 		for c := range strings.SplitSeq(line(h.kind), s.joint) {
 			if c = strings.TrimSpace(c); c != "" && c != "(no genres listed)" && !slices.Contains(it.Categories, c) {
 				it.Categories = append(it.Categories, c)
